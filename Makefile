@@ -9,6 +9,7 @@ DEMO_PRESET ?= balanced
 VENV := .venv
 BIN := $(VENV)/bin
 ARTEFACT := build/demo.snn.onnx
+VERSION = $(shell $(BIN)/python -c 'import snnc; print(snnc.__version__)')
 
 .PHONY: help demo test format check pytest shuffled coverage docs docs-serve release verify-consumers clean
 
@@ -22,7 +23,8 @@ help:
 	@echo "make coverage  the tests, with the lines that they miss"
 	@echo "make docs      build the site into build/site, strictly, and check every link"
 	@echo "make docs-serve  show it at http://127.0.0.1:8000, without anything from elsewhere"
-	@echo "make release   build distributions reproducibly into dist, check them, and write an SBOM"
+	@echo "make release   build distributions twice into dist, compare and check them, try the wheel under every"
+	@echo "               Python that is found, and write an SBOM and the licences"
 	@echo "make verify-consumers  run bundles in software that others wrote, each in an environment of its own,"
 	@echo "               and write docs/consumers.md; CONSUMERS='sinabs c99' runs only some"
 	@echo "make clean     remove the environment and everything that was built"
@@ -58,13 +60,17 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m benchmarks.site.links build/site
 
 release: $(VENV)/.installed-release
-	rm -rf dist
+	rm -rf dist build/release
 	$(BIN)/python -m benchmarks.release.build dist
+	$(BIN)/python -m benchmarks.release.build build/release/again
+	for file in dist/*; do cmp $$file build/release/again/$$(basename $$file) || exit 1; done
 	$(BIN)/python -m twine check --strict dist/*
-	$(BIN)/python -m venv build/release
-	build/release/bin/python -m pip install -qq --disable-pip-version-check dist/*.whl
+	$(BIN)/python -m benchmarks.release.interpreters dist/*.whl
+	$(BIN)/python -m venv build/release/venv
+	build/release/venv/bin/python -m pip install -qq --disable-pip-version-check dist/*.whl
 	$(BIN)/python -m cyclonedx_py environment --output-reproducible --pyproject pyproject.toml \
-	    -o dist/snnc-$$($(BIN)/python -c 'import snnc; print(snnc.__version__)').cdx.json build/release/bin/python
+	    -o dist/snnc-$(VERSION).cdx.json build/release/venv/bin/python
+	$(BIN)/python -m benchmarks.release.dependencies > dist/snnc-$(VERSION).licences.md
 
 docs-serve: docs
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000

@@ -38,7 +38,9 @@ def make_golden(artefact: Artefact, rows: Given = None) -> Golden:
         raise InputError("no rows for the golden vectors: give at least one")
     graph = artefact.graph
     if rows is None:
-        x = joined({node.name: _structured(node, 20 + k) for k, node in enumerate(graph.encoders)})
+        x = joined(
+            {node.name: _structured(node, 20 + k, graph.timesteps) for k, node in enumerate(graph.encoders)}
+        )
     else:
         x = artefact.canonical(rows[:ROWS])
     q = encode_all(graph, x)
@@ -47,24 +49,25 @@ def make_golden(artefact: Artefact, rows: Given = None) -> Golden:
     return Golden(x, q, joined(trace.outputs), trace.counts, potentials)
 
 
-def _structured(node: Encode, seed: int) -> FloatArray:
-    """Return inputs whose answers differ: blots of several sizes and colours, (ROWS, *shape) float32."""
+def _structured(node: Encode, seed: int, timesteps: int) -> FloatArray:
+    """Return rows whose answers differ, float32: blots of several sizes and colours, or frames of them."""
     random = np.random.default_rng(seed)
     shape = node.shape
-    signal = random.normal(size=(ROWS, *shape)) * 0.2
+    rows = ROWS * timesteps if node.varies else ROWS
+    signal = random.normal(size=(rows, *shape)) * 0.2
     if len(shape) == 3:
         down, right = np.meshgrid(np.arange(shape[1]), np.arange(shape[2]), indexing="ij")
         for _ in range(4):
-            middle = random.uniform(0, shape[1:], size=(ROWS, 2))
-            width = random.uniform(0.05, 0.3, size=(ROWS, 1, 1)) * max(shape[1:])
+            middle = random.uniform(0, shape[1:], size=(rows, 2))
+            width = random.uniform(0.05, 0.3, size=(rows, 1, 1)) * max(shape[1:])
             distance = (down - middle[:, :1, None]) ** 2 + (right - middle[:, 1:, None]) ** 2
-            colour = random.normal(size=(ROWS, shape[0], 1, 1))
+            colour = random.normal(size=(rows, shape[0], 1, 1))
             signal += colour * np.exp(-distance / (2 * width**2))[:, None]
     x = np.clip(signal * 0.5, -1, 1) * node.limit * node.scale
     if node.gain is not None and node.offset is not None:
         gain = per_channel(np.where(node.gain == 0, 1, node.gain), len(node.shape))
         x = (x - per_channel(node.offset, len(node.shape))) / gain
-    return x.astype(np.float32)
+    return x.astype(np.float32).reshape(ROWS, *node.row_shape(timesteps))
 
 
 def write_golden(golden: Golden, directory: Path) -> None:

@@ -1,7 +1,8 @@
-"""The bundled zoo: small trained networks, and the real images to calibrate and judge them on.
+"""The bundled zoo: small trained networks, and the rows to calibrate and judge them on.
 
 ``catalog.json`` describes every file of this folder: what it is, its SHA-256, its licence, what was measured
-on it and how to make it again. A network is named ``zoo:NAME`` wherever snnc takes a model path::
+on it and how to make it again. A network is named ``zoo:NAME`` wherever snnc takes a model path, and one that
+is a spiking network already wherever it takes an artefact::
 
     entry = snnc.models.resolve("zoo:fashion-resnet")
     images, labels = snnc.models.calibration_data(entry)
@@ -47,12 +48,14 @@ _CATALOG = FOLDER / "catalog.json"
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """A measured accuracy of the ONNX network, as onnxruntime runs it in float32.
+    """A measured accuracy.
+
+    An ONNX network is run by onnxruntime in float32, an artefact by the CPU simulator.
 
     Attributes:
-        rows: which images it was measured on, in words.
+        rows: which rows it was measured on, in words.
         n: how many they are.
-        top1: the share of them whose label gets the highest logit, in [0, 1].
+        top1: the share of them whose label gets the highest output, in [0, 1].
         ci95: the 95 % Wilson score interval of ``top1``.
     """
 
@@ -64,15 +67,16 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Real labelled images that are bundled with snnc.
+    """Labelled rows that are bundled with snnc.
 
     Attributes:
         name: the data set's name.
         path: an ``.npz`` file with uint8 ``calibration_x``, ``calibration_y``, ``test_x`` and ``test_y``.
         sha256: of that file, in hexadecimal.
-        licence: under which the images are distributed.
+        licence: under which the rows are distributed.
         notice: the text of that licence, which goes with every copy.
         source: where they come from.
+        classes: the name of every class, in the order of the outputs.
     """
 
     name: str
@@ -81,6 +85,7 @@ class Dataset:
     licence: str
     notice: str
     source: str
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +94,27 @@ class ZooEntry:
 
     Attributes:
         name: what follows ``zoo:``.
-        path: the ``.onnx`` file.
+        kind: what the zoo has it for: ``small CNN``, for example.
+        path: the ``.onnx`` or ``.snn.onnx`` file.
         sha256: of that file, in hexadecimal.
         summary: one line on the architecture.
         licence: of the weights.
         dataset: what it was trained on, with the bundled rows.
-        input_shape: of one image as the network takes it, without the batch axis.
-        preprocessing: from the bundled uint8 images to the network's input, with the keys of a
+        input_shape: of one row as the network takes it, without the batch axis.
+        preprocessing: from the bundled uint8 rows to the network's input, with the keys of a
             ``--preprocess`` file (see docs/cli.md).
         accuracy: on all the test rows that were at hand.
         bundled_accuracy: on the bundled test rows.
         training: the command that makes the network again.
         parameters: trained numbers; the running statistics of batch normalisations are not counted.
         macs: multiply-accumulates of one inference, of convolutions and matrix products.
+        source: the name of the bundled network that an artefact was made from, whose parameters and
+            operations are told; ``None`` of an ordinary network.
+        timesteps: of an artefact; ``None`` of an ordinary network.
     """
 
     name: str
+    kind: str
     path: Path
     sha256: str
     summary: str
@@ -117,6 +127,8 @@ class ZooEntry:
     training: str
     parameters: int
     macs: int
+    source: str | None = None
+    timesteps: int | None = None
 
 
 def list_models() -> tuple[ZooEntry, ...]:
@@ -130,12 +142,14 @@ def list_models() -> tuple[ZooEntry, ...]:
             licence=row["licence"],
             notice=row["notice"],
             source=row["source"],
+            classes=tuple(row["classes"]),
         )
         for row in catalog["datasets"]
     }
     return tuple(
         ZooEntry(
             name=row["name"],
+            kind=row["kind"],
             path=FOLDER / row["file"],
             sha256=row["sha256"],
             summary=row["summary"],
@@ -148,6 +162,8 @@ def list_models() -> tuple[ZooEntry, ...]:
             training=row["training"],
             parameters=row["parameters"],
             macs=row["macs"],
+            source=row.get("source"),
+            timesteps=row.get("timesteps"),
         )
         for row in catalog["models"]
     )
@@ -168,7 +184,7 @@ def resolve(name: str) -> ZooEntry:
 
 
 def calibration_data(entry: ZooEntry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the bundled training images, (N, H, W), and their labels, (N,), both uint8.
+    """Return the bundled training rows, (N, H, W), and their labels, (N,), both uint8.
 
     Raises:
         InputError: the file is missing or altered.
@@ -177,7 +193,7 @@ def calibration_data(entry: ZooEntry) -> tuple[NDArray[np.uint8], NDArray[np.uin
 
 
 def test_data(entry: ZooEntry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the bundled test images, (N, H, W), and their labels, (N,), both uint8.
+    """Return the bundled test rows, (N, H, W), and their labels, (N,), both uint8.
 
     Raises:
         InputError: the file is missing or altered.

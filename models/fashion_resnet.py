@@ -8,19 +8,14 @@ global average pooling and one linear layer. Its only nonlinearity is ReLU, down
 both kinds of shortcut occur (identity, and 1x1 projection), so it exercises what a conversion must get
 right. Batch normalisations are written as nodes of their own: folding them is the compiler's work.
 
-The recipe is made for few rows (10,000) and one CPU: SGD with Nesterov momentum, linear warm-up and cosine
-decay, random shifts, flips and cut-outs, label smoothing, and an exponential moving average of the weights.
-The last average is what is written; the held-out rows are for choosing a recipe, the test rows choose
-nothing. The same seed, thread count, PyTorch build and processor give the same weights.
-
-The bundled file was trained with the defaults on 9,000 rows (10,000 less 1,000 held out), by PyTorch 2.13 on
-two CPU threads. The whole training set of 60,000 rows gives another network.
+It is trained by :mod:`snnc.models.recipe`, with random shifts, flips and cut-outs. The bundled file was
+trained with the defaults on 9,000 rows (10,000 less 1,000 held out), by PyTorch 2.13 on two CPU threads.
+The whole training set of 60,000 rows gives another network.
 
 Needs PyTorch: ``pip install -e '.[train]'`` in a checkout.
 
 Sources: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; DeVries and Taylor, "Improved
-Regularization of Convolutional Neural Networks with Cutout", 2017; Polyak and Juditsky, "Acceleration of
-Stochastic Approximation by Averaging", 1992.
+Regularization of Convolutional Neural Networks with Cutout", 2017.
 """
 
 # PyTorch is an extra: where it is absent, the checkers see its names as Any.
@@ -31,12 +26,8 @@ Stochastic Approximation by Averaging", 1992.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import click
 import numpy as np
@@ -48,40 +39,12 @@ from torch.nn import functional
 
 from snnc.errors import InputError
 from snnc.models.fashion_mnist import SPLITS, read
+from snnc.models.recipe import Recipe, accuracy, train
 
 DIVIDE, MEAN, STD = 255.0, 0.286, 0.353  # the input is (pixel / DIVIDE - MEAN) / STD
 CLASSES = 10
 STAGES = ((16, 1), (32, 2), (64, 2))  # (channels, residual blocks); a change of channels halves the image
 OPSET, IR_VERSION = 17, 8
-
-Network = TypeVar("Network", bound=nn.Module)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How to train; the defaults are what the bundled network was trained with.
-
-    Attributes:
-        epochs: passes over the training rows.
-        batch: images a step.
-        rate: peak learning rate.
-        momentum: of SGD, in Nesterov's form.
-        weight_decay: L2 penalty on every parameter.
-        smoothing: share of the label that is spread over all classes.
-        averaging: decay of the exponential moving average of the weights, per step.
-        hold_out: last rows of the training set, never trained on.
-        seed: of the initial weights, the order of rows and the augmentation.
-    """
-
-    epochs: int = 80
-    batch: int = 64
-    rate: float = 0.06
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    smoothing: float = 0.1
-    averaging: float = 0.998
-    hold_out: int = 1000
-    seed: int = 0
 
 
 class Block(nn.Module):
@@ -172,78 +135,6 @@ def augment(x: Tensor, generator: torch.Generator, *, shift: int = 2, hole: int 
     return shifted.masked_fill(near[0][:, :, None] & near[1][:, None, :] & holed, round(DIVIDE * MEAN))
 
 
-def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield the indices of full batches in a fresh random order; a last, smaller batch is left out."""
-    order = torch.randperm(count, generator=generator)
-    yield from order[: count - count % size].split(size)
-
-
-def learning_rate(progress: float, *, warm_up: float = 0.06) -> float:
-    """Return the fraction of the peak rate at ``progress`` in [0, 1]: linear rise, then half a cosine."""
-    if progress < warm_up:
-        return progress / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Return top-1 on uint8 images as a fraction; the network is put into evaluation mode."""
-    network.eval()
-    answers = torch.cat([network(normalise(part)).argmax(1) for part in x.split(500)])
-    return float(torch.eq(answers, y).float().mean())
-
-
-def train(make: Callable[[], Network], x: Tensor, y: Tensor, recipe: Recipe) -> Network:
-    """Return the moving average of the weights, in evaluation mode; progress is printed after each epoch.
-
-    Args:
-        make: makes the network, whose weights torch's own generator draws.
-        x: training images, uint8 (N, 28, 28), with those held out.
-        y: labels, int64 (N,).
-        recipe: how to train.
-    """
-    kept = len(x) - recipe.hold_out
-    torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    network = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = torch.optim.swa_utils.AveragedModel(
-        network,
-        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.averaging),
-        use_buffers=True,
-    )
-    optimiser = torch.optim.SGD(
-        network.parameters(),
-        lr=recipe.rate,
-        momentum=recipe.momentum,
-        nesterov=True,
-        weight_decay=recipe.weight_decay,
-    )
-    total = recipe.epochs * (kept // recipe.batch)
-    step = 0
-    start = time.monotonic()
-    for epoch in range(1, recipe.epochs + 1):
-        network.train()
-        losses = []
-        for rows in batches(kept, recipe.batch, generator):
-            step += 1
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.rate * learning_rate(step / total)
-            logits = network(normalise(augment(x[rows], generator)))
-            loss = functional.cross_entropy(logits, y[rows], label_smoothing=recipe.smoothing)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            average.update_parameters(network)
-            losses.append(loss.item())
-        held = (
-            f"held-out top-1 {accuracy(average, x[kept:], y[kept:]):.4f}"
-            if kept < len(x)
-            else "no rows held out"
-        )
-        click.echo(f"epoch {epoch:3d}  loss {np.mean(losses):.4f}  {held}  {time.monotonic() - start:6.0f} s")
-    return cast(Network, average.module.eval())
-
-
 def to_onnx(network: ResNet) -> onnx.ModelProto:
     """Return ``network`` in evaluation mode as ONNX, one node per layer, named as the layers are."""
     nodes: list[onnx.NodeProto] = []
@@ -324,11 +215,12 @@ def main(
         raise click.ClickException(str(error)) from error
     if len(x) < hold_out + recipe.batch:
         raise click.UsageError(f"{len(x)} training rows are too few to hold {hold_out} out: lower --hold-out")
-    network = train(ResNet, x, y.long(), recipe)
+    network = train(ResNet, x, y.long(), recipe, normalise, augment)
     temporary = output.with_name(f".{output.name}.partial")
     temporary.write_bytes(to_onnx(network).SerializeToString())
     temporary.replace(output)
-    click.echo(f"{output}: top-1 {accuracy(network, test_x, test_y.long()):.4f} on {len(test_x)} test rows")
+    top1 = accuracy(network, test_x, test_y.long(), normalise)
+    click.echo(f"{output}: top-1 {top1:.4f} on {len(test_x)} test rows")
 
 
 if __name__ == "__main__":

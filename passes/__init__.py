@@ -60,6 +60,7 @@ _PASSES: dict[str, Callable[[], type[AnyPass]]] = {
     "set-schedule": _loader("set_schedule", "SetSchedule"),
     "fine-skip": _loader("fine_skip", "FineSkip"),
     "init-membrane": _loader("init_membrane", "InitMembrane"),
+    "prune-channels": _loader("prune_channels", "PruneChannels"),
     "learn-thresholds": _loader("learn_thresholds", "LearnThresholds"),
     "compensate": _loader("compensate", "Compensate"),
     "quantise-weights": _loader("quantise_weights", "QuantiseWeights"),

@@ -39,12 +39,14 @@ from snnc.compensation.refit import CannotFit, refit
 from snnc.compensation.rounding import SpikeRounding
 from snnc.compensation.snapshots import ReaderRatio, Snapshot, prefix_keys
 from snnc.diagnostics import FALLBACK, Diagnostic
+from snnc.errors import UsageError
 from snnc.ir.ann import Pointwise
 from snnc.ir.batch import rows_of
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
-from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.ir.snn import Convolution, IntegrateFire, Linear, SnnGraph, Weighted
 from snnc.numerics.divergence import AnswerError, real_logits
+from snnc.numerics.pruning import Sparsity
 from snnc.numerics.quantisation import Group, groups, quantise_all, quantise_group
 from snnc.numerics.spill import RowArray
 from snnc.pipeline import Context, require
@@ -85,6 +87,10 @@ class Compensate:
         densify: whether fitted weights may replace weights that are exactly zero; else pruned networks stay
             pruned.
         gated: whether a correction is kept only if it lowers the error on held-back rows.
+        density: share of the weights that are fitted together, those of a layer and its shortcut, which
+            stays, in (0, 1]; the others become exactly zero. The first layer, which reads no spikes, grouped
+            convolutions and layers with too few rows stay dense.
+        pattern: ``N:M`` in place of a density: of M weights that read neighbouring channels N stay.
         fit_rounding: whether each weight is rounded so that it makes up for the errors of those rounded
             before it, see :mod:`snnc.numerics.rounding`; else to the nearest integer.
     """
@@ -99,22 +105,42 @@ class Compensate:
     variance_restoration: float = 0.0
     densify: bool = False
     gated: bool = True
+    density: float = 1.0
+    pattern: str = ""
     fit_rounding: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a ridge that does not hold."""
         require("ridge", self.ridge, 0, 1e6, beyond=True)
         require("variance-restoration", self.variance_restoration, 0, 1)
+        require("density", self.density, 0, 1, beyond=True)
+        if self.sparsity is not None and not self.weights:
+            raise UsageError("a density or a pattern is kept by fitting weights: leave weights=false out")
+
+    @property
+    def sparsity(self) -> Sparsity | None:
+        """How many weights of a layer stay; ``None`` for all of them."""
+        return Sparsity.of(self.density, self.pattern)
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return the compensated integer network; an integer network is left as it is."""
         check_known(graph)
+        if graph.integer and self.sparsity is not None:
+            raise UsageError(
+                "the network is quantised already, and compensate takes no weights out of it: convert a "
+                "network in floats with this density, or leave density and pattern out"
+            )
         if graph.integer:
             return graph
         if self.ramp:
             T = graph.timesteps
             graph = graph.map(IntegrateFire, lambda node: node.with_(bias=node.bias + node.ramp(T)))
         rows = len(context.calibration)
+        if rows < FEWEST_ROWS and self.sparsity is not None:
+            raise UsageError(
+                f"{rows} calibration rows are too few to choose weights by; at least {FEWEST_ROWS} are "
+                "needed: give 500 to 1,000 training rows, or leave density and pattern out"
+            )
         if rows < FEWEST_ROWS:
             context.diagnostics.append(
                 Diagnostic(
@@ -216,11 +242,15 @@ class _Compensation:
         )
         slopes = {} if last else self.slopes(group, z)
         bias = self.options.bias and not last
-        best = layer.quantised("none", self.graph)
-        starts = [best]
-        if self.options.weights and (fitted := self.refitted(group, z)) is not None:
+        fitted = self.refitted(group, z) if self.options.weights else None
+        starts = []
+        if fitted is None or self.options.sparsity is None:  # with all its weights it is another network
+            starts.append(layer.quantised("none", self.graph))
+        if fitted is not None:
             starts.append(layer.quantised("weights", fitted))
-            best = layer.better(best, starts[-1])
+        best = starts[0]
+        for start in starts[1:]:
+            best = layer.better(best, start)
         for start in starts if bias else ():
             best = layer.better(best, layer.rebiased(start, slopes))
         if self.options.start and not last:
@@ -255,12 +285,14 @@ class _Compensation:
             options.variance_restoration,
             self.context.seed,
             densify=options.densify,
+            sparsity=options.sparsity,
             thrift=self.context.thrift,
             workers=self.calibration.workers,
         )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin
-            message = f"{fitted.reason}; the weights are unchanged, and only the bias is corrected"
+            kept = "all weights stay as they are" if options.sparsity else "the weights are unchanged"
+            message = f"{fitted.reason}; {kept}, and only the bias is corrected"
             self.context.diagnostics.append(Diagnostic(FALLBACK, message, origin, self.cure(fitted.needed)))
             return None
         return fitted
@@ -288,7 +320,8 @@ class _Compensation:
         error = self.context.answer_error()
         before = error.of(calibration.logits(self.source)[self.held], answers)
         after = float(np.mean(self.errors))
-        kept = after < before or not self.options.gated
+        sparse = self.options.sparsity is not None
+        kept = after < before or not self.options.gated or sparse
         self.context.findings.update(
             {
                 "layers": self.layers,
@@ -297,7 +330,15 @@ class _Compensation:
                 "kept": kept,
             }
         )
+        if sparse:
+            self.context.findings["density"] = _densities(self.graph)
         return self.graph if kept else plain
+
+
+def _densities(graph: SnnGraph) -> dict[str, float]:
+    """Return the share of the weights of each convolution and dense layer that are not zero."""
+    layers = (node for node in graph.of_type(Weighted) if isinstance(node, Convolution | Linear))
+    return {node.name: round(np.count_nonzero(node.weight) / node.weight.size, 4) for node in layers}
 
 
 def _rounded(graph: SnnGraph, context: Context) -> SnnGraph:

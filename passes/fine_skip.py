@@ -17,10 +17,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from snnc.compensation.readers import raised_readers
 from snnc.errors import UsageError
 from snnc.ir.ann import Pointwise
-from snnc.ir.channels import per_channel
-from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.neuron import Code, Neuron
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
@@ -43,7 +42,6 @@ from snnc.numerics.quantisation import correct_readers
 from snnc.numerics.step_functions import Measured, carried
 from snnc.numerics.thresholds import Method, mse_range, mse_threshold
 from snnc.pipeline import MANY, Context, require
-from snnc.simulation.reference import propagate
 from snnc.source.calibration import ActivationSample
 from snnc.source.source_map import Rectifier, measured_at, rectifier
 
@@ -165,7 +163,7 @@ class FineSkip:
         graph = graph.with_nodes(rewriter.nodes, rewriter.outputs)
         ratio = (fine.spike_scale / coarse.spike_scale).astype(np.float32)
         graph = correct_readers(graph, fine.name, ratio)
-        return _raised_readers(graph, fine.name, (fine.lowest - coarse.lowest) / fine.spike_scale)
+        return raised_readers(graph, fine.name, (fine.lowest - coarse.lowest) / fine.spike_scale)
 
 
 def _finer_steps(
@@ -242,33 +240,3 @@ def _only_leads_to(rewriter: Rewriter[SnnNode], name: str, synapses: set[str]) -
         or (not isinstance(reader, Weighted) and _only_leads_to(rewriter, reader.name, synapses))
         for reader in rewriter.readers(name)
     )
-
-
-def _raised_readers(graph: SnnGraph, name: str, spikes: FloatArray) -> SnnGraph:
-    """Add to the float32 biases behind a population what so many more spikes a step would bring.
-
-    Where a window overlaps padding, the bias is that of the inside.
-
-    Args:
-        graph: the network.
-        name: the population.
-        spikes: (channels,), of any sign.
-    """
-    if not spikes.any():
-        return graph
-    shape = graph[name].shape
-    constant = np.broadcast_to(per_channel(spikes, len(shape)), shape)
-    trains: dict[str, NumberArray] = {name: constant[None, None].astype(np.float32)}
-    changed: dict[str, SnnNode] = {}
-    for node in graph:
-        if not any(source in trains for source in node.inputs):
-            continue
-        none = {source: np.zeros((1, 1, *graph[source].shape), np.float32) for source in node.inputs}
-        read = [trains.get(source, none[source]) for source in node.inputs]
-        if isinstance(node, IntegrateFire | Readout):
-            middle = tuple(size // 2 for size in node.shape[1:])
-            more = np.add.reduce(read)[(0, 0, slice(None), *middle)]
-            changed[node.name] = node.with_(bias=(node.bias + more).astype(np.float32))
-        else:
-            trains[node.name] = propagate(node, read)
-    return graph.replacing(changed)

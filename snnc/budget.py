@@ -6,13 +6,15 @@ layers that are measured to be the most sensitive), spikes a step, settle steps 
 known of one without running it is checked first. Each of the others is converted with some of the
 calibration rows and measured on rows kept back. Those within the budget are then made with all rows, the
 best first, until one of them keeps to the budget as measured. Where nothing does, the thresholds of the
-nearest are learned, over the whole network, with a price on operations where these are what is missing.
+nearest are learned, over the whole network, with a price on operations where these are what is missing; and
+where operations are still all that is too many, channels are pruned until they are not.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from snnc.analysis.scores import AnnScores
 from snnc.backends import load_simulator
 from snnc.compiler import LEARNING, Conversion, Options, convert
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import UnsupportedModelError, UsageError
+from snnc.errors import GateError, UnsupportedModelError, UsageError
 from snnc.ir.batch import Rows
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.metrics import Floor, Outputs, Task
@@ -34,6 +36,7 @@ from snnc.passes import PRESETS
 from snnc.passes.fine_skip import FineSkip
 from snnc.passes.learn_thresholds import LearnThresholds
 from snnc.passes.multi_threshold import MultiThreshold
+from snnc.passes.prune_channels import PruneChannels
 from snnc.pipeline import Pipeline
 from snnc.progress import Progress, Silent
 from snnc.scale.workers import Workers
@@ -363,6 +366,13 @@ def learned(candidate: Candidate, activity: float) -> Candidate:
     return replace(candidate, pipeline=pipeline, label=f"{candidate.label}, learned thresholds")
 
 
+def pruned(candidate: Candidate, synops: float) -> Candidate:
+    """Return a candidate that loses channels until its operations are below a limit, by the source's."""
+    pruning = PruneChannels(max_synops=PRUNED_TO * synops)
+    pipeline = candidate.pipeline.with_pass(pruning, before="compensate")
+    return replace(candidate, pipeline=pipeline, label=f"{candidate.label}, channels pruned")
+
+
 def search(
     budget: Budget,
     tried: Sequence[Candidate],
@@ -432,14 +442,29 @@ def search(
         finished.append((last, measured(last, None)))
         if budget.excess(finished[-1][1]) == 0 and (chosen is None or rank(finished[-1]) < rank(chosen)):
             chosen = finished[-1]
+    if chosen is None and budget.synops is not None:
+        able = [each for each, point in finished if _prunable(each, point, budget)]
+        smaller = [pruned(candidate, budget.synops) for candidate in able[:1]]
+        with suppress(GateError):  # not even one channel a layer is few enough
+            finished += [(candidate, measured(candidate, None)) for candidate in smaller]
+        if budget.excess(finished[-1][1]) == 0:
+            chosen = finished[-1]
     # Where few rows are all rows, the second measurement is the first.
     everything = tuple(dict.fromkeys((*points.values(), *(point for _, point in finished))))
     nearest = chosen[1] if chosen else min((point for _, point in finished), key=budget.excess)
     return Outcome(everything, pareto(everything), chosen, nearest)
 
 
+def _prunable(candidate: Candidate, point: Point, budget: Budget) -> bool:
+    """Whether operations are all that a candidate has too many of, and its weights are fitted anew."""
+    return "compensate" in candidate.pipeline.names and budget.excess(replace(point, synops=0.0)) == 0
+
+
 FINALISTS = 3
 """Candidates that are made with all rows, at most, before thresholds are learned."""
+
+PRUNED_TO = 0.95
+"""Share of the limit to which channels are pruned: what is left may fire a little more afterwards."""
 
 ACTIVITY = 1.0
 """Price of operations, in nats for those of the first network, where they are what is missing."""

@@ -12,6 +12,7 @@ from snnc.errors import InternalError, UsageError
 from snnc.frontend.host.dividing import HostMode
 from snnc.ir.ann import AnnGraph
 from snnc.ir.bounds import MOST_TIMESTEPS
+from snnc.ir.snn import INPUT_LIMIT
 from snnc.metrics.task import Task, as_task
 from snnc.numerics.thresholds import Method
 from snnc.options import OPTIONS
@@ -59,6 +60,7 @@ class Options:
         keep_output: names of the outputs to keep; empty for all.
         host: where ordinary ONNX may run what has no spiking form: ``none``; ``edges``: before and
             behind; ``any``: also between.
+        frames: whether the rows of the result are T frames that add up to a row of the source network.
     """
 
     timesteps: int | None = None
@@ -74,6 +76,7 @@ class Options:
     shape: tuple[str, ...] = ()
     keep_output: tuple[str, ...] = ()
     host: str = "edges"
+    frames: bool = False
 
     @property
     def selection(self) -> Selection:
@@ -160,12 +163,19 @@ class Options:
             raise UsageError("`lower-quantised` makes integers: leave out --precision float32")
         if self.precision == "float32":
             made = [name for name in INTEGER_PASSES if name in found.names]
+            if any(getattr(item, "sparsity", None) is not None for item in found):
+                raise UsageError(
+                    "`compensate` takes weights out while it makes integers: leave out --precision float32, "
+                    "or density and pattern"
+                )
             found = found.without(*made)
         elif self.steps > MOST_TIMESTEPS:
             raise UsageError(
                 f"T = {self.steps} is more than the {MOST_TIMESTEPS} steps that integers are proved for"
             )
         check_order(found)
+        if self.frames:
+            found = _for_frames(found, self.steps)
         return found
 
     def given(self) -> Pipeline:
@@ -195,6 +205,15 @@ def _uncompensated(preset: Pipeline) -> Pipeline:
         if any(item.name == name and getattr(item, option) != value for item in preset):
             preset = preset.with_option(name, **{option: value})
     return preset
+
+
+def _for_frames(pipeline: Pipeline, timesteps: int) -> Pipeline:
+    """Return a pipeline whose input has so small integers that all of it may come in one frame."""
+    if "lower" not in pipeline.names:
+        return pipeline
+    given = next(item for item in pipeline if item.name == "lower")
+    limit = min(getattr(given, "input_limit", INPUT_LIMIT), max(1, INPUT_LIMIT // timesteps))
+    return pipeline.with_option("lower", input_limit=limit)
 
 
 def unlearned(pipeline: Pipeline) -> Pipeline:

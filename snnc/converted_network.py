@@ -133,7 +133,14 @@ class ConvertedNetwork(Artefact):
                 except InputError as error:
                     _log.warning("the source network is not compared: %s", error)
                 else:
-                    source = open_source(_log.debug, located, self.preprocessing, threads, self.selection)
+                    source = open_source(
+                        _log.debug,
+                        located,
+                        self.preprocessing,
+                        threads,
+                        self.selection,
+                        accumulated=self.accumulates,
+                    )
             return evaluate_artefact(
                 self,
                 x,
@@ -156,6 +163,8 @@ class ConvertedNetwork(Artefact):
         limit: int | None = None,
         timesteps: int | None = None,
         task: Task | str | None = None,
+        pictures: int | None = None,
+        classes: Sequence[str] = (),
         threads: int | None = None,
         progress: Progress | Callback | bool | None = None,
     ) -> Report:
@@ -170,6 +179,9 @@ class ConvertedNetwork(Artefact):
             limit: use so many rows.
             timesteps: T; the calibrated value by default.
             task: what the outputs are; recognised by default.
+            pictures: the row that is walked through the network in pictures of spikes, 0 for the first; by
+                default the page has no such pictures.
+            classes: names of the classes; those of the zoo for its networks, else numbers.
             threads: at most this many.
             progress: ``True`` for bars, also in notebooks; or called with (done, total, description).
 
@@ -196,6 +208,8 @@ class ConvertedNetwork(Artefact):
                 timesteps=None if timesteps is None else whole(timesteps, "T", 1),
                 threads=threads,
                 progress=as_shown(progress),
+                classes=tuple(classes),
+                picture_row=None if pictures is None else whole(pictures, "pictures", 0),
             )
         if output is not None:
             write_report(found, Path(output))

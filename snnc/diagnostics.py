@@ -1,7 +1,6 @@
 """Findings about a model, each with a stable code that ``snnc explain`` knows.
 
-Codes never change their meaning. 1xx: reading the ONNX file. 2xx: calibration. 3xx: conversion.
-4xx: targets.
+Codes never change their meaning; their first digit stands for one of :data:`GROUPS`.
 """
 
 from __future__ import annotations
@@ -11,6 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+PAGE = "reference/diagnostics.md"
+"""The page of all codes, from the folder ``docs``; ``snnc explain --format markdown`` writes it."""
+
+GROUPS = {
+    "1": "Reading the ONNX file",
+    "2": "Calibration and rows",
+    "3": "Conversion",
+    "4": "Targets",
+}
+"""What the first digit of a code stands for."""
 
 
 class Severity(Enum):
@@ -35,6 +45,11 @@ class Code:
     title: str
     explanation: str
     severity: Severity = Severity.ERROR
+
+    @property
+    def page(self) -> str:
+        """Its place in the documentation, from the folder ``docs``."""
+        return f"{PAGE}#{self.number.lower()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +150,10 @@ def causes(found: Iterable[Diagnostic]) -> tuple[Cause, ...]:
 UNSUPPORTED_OPERATOR = Code(
     "SNN101",
     "unsupported operator",
-    "The spiking neurons approximate ReLU: the network must consist of linear operations, ReLU-like "
-    "activations and pooling. Replace other activations (tanh, sigmoid, LeakyReLU, GELU ...) by ReLU, "
-    "fine-tune, "
-    "and export again. `snnc ops` lists the supported operators.",
+    "The operator has no spiking form here: `snnc ops` lists those that have one, among them linear "
+    "operations, pooling, functions of one value, products, softmax and norms. At the edges of a network, or "
+    "between spikes, such an operator may run as ordinary ONNX: `--host edges`, `--host any`. Otherwise "
+    "replace it, fine-tune, and export again.",
 )
 UNSUPPORTED_ATTRIBUTE = Code(
     "SNN102",
@@ -148,8 +163,8 @@ UNSUPPORTED_ATTRIBUTE = Code(
 UNSUPPORTED_STRUCTURE = Code(
     "SNN103",
     "unsupported structure",
-    "The operators are supported, but not in this arrangement: for example a product of two activations, or "
-    "a softmax before the end of the network.",
+    "The operators are supported, but not in this arrangement: for example rows of one batch that are "
+    "joined, or an output that is an input as it is. The message says what arrangement it is.",
 )
 DYNAMIC_SHAPE = Code(
     "SNN104",
@@ -297,6 +312,17 @@ COARSE_SOFTMAX = Code(
     "in front of the softmax, needs more levels than smooth attention.",
     Severity.WARNING,
 )
+FAR_FROM_SOURCE = Code(
+    "SNN308",
+    "outputs far from the source's",
+    "On calibration rows, which a conversion should fit best, an output of the converted network is far from "
+    "the source's: the error of numbers has more than a tenth of the power with which they vary (an SQNR "
+    "below 10 dB), or more than 15 % of the rows get another class. Too few steps or levels are the usual "
+    "reasons, and activations with rare large values; a network may also depend on numbers more precise than "
+    "its spikes can carry. `snnc eval --against` measures the loss on other rows, `snnc report` names the "
+    "layers that cause it.",
+    Severity.WARNING,
+)
 TARGET_LIMIT = Code(
     "SNN401",
     "does not fit the target",
@@ -330,6 +356,7 @@ CODES = {
         OTHER_LEVELS,
         UNSEEN_RANGE,
         COARSE_SOFTMAX,
+        FAR_FROM_SOURCE,
         TARGET_LIMIT,
     )
 }

@@ -16,7 +16,7 @@ from snnc.backends.torch_module import to_torch as module_of
 from snnc.converted_network import ConvertedNetwork
 from snnc.data.datasets import is_dataset, read_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import UsageError
+from snnc.errors import InputError, UsageError
 from snnc.metrics.task import Task, as_task
 from snnc.models import PREFIX, calibration_data, resolve
 from snnc.pipeline import Pipeline
@@ -49,6 +49,7 @@ def convert(
     shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
     keep_output: Sequence[str] = (),
     host: str = "edges",
+    frames: bool = False,
 ) -> ConvertedNetwork:
     """Convert a trained network; see :func:`snnc.compiler.convert` for what it does.
 
@@ -72,6 +73,8 @@ def convert(
         shape: (batch, *shape) of inputs whose sizes the file leaves open, by their names.
         keep_output: names of the outputs to keep, all by default.
         host: what may run as ordinary ONNX.
+        frames: whether the result takes T frames that add up to a row, (rows, T, *shape); the calibration
+            rows are accumulated.
 
     Raises:
         UnsupportedModelError: the network holds something that cannot be converted.
@@ -91,6 +94,7 @@ def convert(
         shape=shape_texts(shape),
         keep_output=as_names(keep_output, "outputs to keep"),
         host=host,
+        frames=frames,
     )
     if calibration is None:
         if not isinstance(model, str) or not model.startswith(PREFIX):
@@ -118,12 +122,20 @@ def convert(
 
 
 def load(path: str | os.PathLike[str]) -> ConvertedNetwork:
-    """Read the file of an artefact; see :func:`snnc.artefact.load`.
+    """Read an artefact; see :func:`snnc.artefact.load`.
+
+    Args:
+        path: of the file, or ``zoo:NAME`` of a bundled spiking network.
 
     Raises:
         ArtefactError: it is damaged, foreign, or made by a newer snnc.
-        InputError: it cannot be read.
+        InputError: it cannot be read, or the zoo has no such network.
     """
+    if isinstance(path, str) and path.startswith(PREFIX):
+        entry = resolve(path)
+        if entry.timesteps is None:
+            raise InputError(f"{path} is not an artefact: convert it first with snnc.convert({path!r}, ...)")
+        path = entry.path
     return ConvertedNetwork.of(load_artefact(path), path=Path(os.fsdecode(path)))
 
 

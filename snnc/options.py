@@ -294,6 +294,12 @@ class ConvertOptions:
         choices=HOSTS,
         show_default=True,
     )
+    frames: bool = _option(
+        False,
+        "The network was trained on accumulated frames, and the result takes the frames, (rows, T, *shape): "
+        "step t sees frame t. The calibration rows are accumulated.",
+        "whether the result takes T frames that add up to a row of the network",
+    )
     seed: int = _option(
         0,
         "Seed of all random choices.",
@@ -377,7 +383,7 @@ class ConvertOptions:
     )
     front: Path | None = _option(
         None,
-        "With a budget: draw the cost and loss of every conversion that was tried.",
+        "Search conversions, within a budget if there is one, and draw the cost and loss of each.",
         metavar="FILE.svg",
     )
     journal: Path | None = _option(

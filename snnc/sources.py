@@ -71,6 +71,8 @@ def open_source(
     preprocessing: Preprocessing | None,
     threads: int | None,
     selection: Selection | None = None,
+    *,
+    accumulated: bool = False,
 ) -> Source:
     """Return the network to compare with; its operations are counted where it can be read as a graph.
 
@@ -80,10 +82,13 @@ def open_source(
         preprocessing: from rows to what it takes.
         threads: for onnxruntime.
         selection: what is taken of its file; everything by default.
+        accumulated: whether rows are frames, (n, T, *shape), which are added up for it.
 
     Raises:
         InputError: as :func:`open_session`.
     """
+    import numpy as np
+
     from snnc.analysis.answers import Source
     from snnc.analysis.costs import macs_of_ann
     from snnc.data.preprocessing import check_fit, for_inputs, prepared_rows
@@ -106,13 +111,16 @@ def open_source(
 
     def prepare(x: Rows) -> Rows:
         arrays = arrays_by_name(x, list(takes), located.name)
+        if accumulated:
+            arrays = {name: array.sum(axis=1, dtype=np.float32) for name, array in arrays.items()}
         return joined({n: prepared_rows(arrays[n], each, prepares[n]) for n, each in takes.items()})
 
     def check_rows(x: Rows, name: str) -> None:
         arrays = arrays_by_name(x, list(takes), located.name)
         for each, taken in takes.items():
             what = name if len(takes) == 1 else f"{name} for {each!r}"
-            check_fit(arrays[each].shape, taken, prepares[each], what)
+            shape = arrays[each].shape
+            check_fit(shape[:1] + shape[2:] if accumulated else shape, taken, prepares[each], what)
 
     return Source(session, prepare, macs, check_rows)
 

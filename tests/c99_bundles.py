@@ -29,8 +29,8 @@ SMALL = random_graph(13, flat=True, blocks=0)
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
 
-def emitted(graph: SnnGraph, folder: Path) -> Path:
-    return deploy(Artefact(graph), C99(), folder / "bundle").directory
+def emitted(graph: SnnGraph, folder: Path, profile: str | None = None) -> Path:
+    return deploy(Artefact(graph), C99(profile), folder / "bundle").directory
 
 
 def compile_strictly(bundle: Path, *flags: str, compiler: str = "gcc") -> None:

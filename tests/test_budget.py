@@ -109,7 +109,7 @@ def run(
     tried = [
         Candidate(2, Pipeline.of(Compensate(ridge=number + 1)), label, 2, "signed")
         for number, label in enumerate(measured)
-        if "learned" not in label
+        if "learned" not in label and "pruned" not in label
     ]
     journal = options.pop("journal", Journal(None, ""))
     return search(budget, tried, measure, journal=journal, **options), asked
@@ -151,6 +151,19 @@ def test_where_operations_are_wanted_thresholds_are_learned_in_any_case() -> Non
     measured["a, learned thresholds"] = point(synops=0.4, drop=1.1)
     outcome, _ = run(Budget(drop=1.0), measured, sparing=True)
     assert outcome.chosen[1].synops == 0.5
+
+
+def test_channels_are_pruned_where_operations_alone_are_too_many() -> None:
+    measured = {"a": point(synops=0.8, drop=0.5), "b": point(synops=0.5, drop=7.0)}
+    measured |= {f"{label}, learned thresholds": measured[label] for label in "ab"}
+    measured["a, channels pruned"] = point(synops=0.29, drop=0.9)
+    outcome, asked = run(Budget(synops=0.3, drop=1.0), measured)
+    assert outcome.chosen[0].label == "a, channels pruned"
+    assert "prune-channels{max-synops=0.285},compensate" in outcome.chosen[0].pipeline.text
+    assert asked[-1] == ("a, channels pruned", None)
+    measured["a, channels pruned"] = point(synops=0.29, drop=1.4)
+    outcome, _ = run(Budget(synops=0.3, drop=1.0), measured)
+    assert outcome.chosen is None
 
 
 def test_a_budget_that_is_missed_names_the_nearest() -> None:
@@ -228,7 +241,7 @@ def test_a_budget_that_cannot_be_met_exits_with_4_and_the_nearest_point(
         (["--max-latency", "2", "--set", "lower.x=1"], ""),
         (["--payload", "loud"], "write binary, signed or levels:M"),
         (["--max-synops", "-1"], "without operations"),
-        (["--front", "front.svg"], "--front draws"),
+        (["--front", "front.svg", "--preset", "graded"], "--preset contradicts the budget or --front"),
     ],
 )
 def test_contradictions_are_refused_in_one_line(

@@ -110,7 +110,9 @@ FIRING = ("fire_graded", "fire_several", "fire_plain")
 def firing_kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The kernels that find spikes by parts, in one library."""
     folder = tmp_path_factory.mktemp("kernels")
-    texts = [kernel_text(name, (Width.I8, Width.I8)).replace("static void", "void") for name in FIRING]
+    texts = [
+        kernel_text(name, (Width.I8, Width.I8, Width.I32)).replace("static void", "void") for name in FIRING
+    ]
     (folder / "k.c").write_text(f"#include <stdint.h>\n{STRUCTURES}{''.join(texts)}", encoding="ascii")
     compile_strictly(folder, "-O3", "-shared", "-fPIC", "k.c", "-o", "k.so")
     return ctypes.CDLL(str(folder / "k.so"))
@@ -128,7 +130,7 @@ def firing_kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 def test_spikes_found_by_parts_are_those_of_a_division(
     kernel: str, levels: int, spikes_per_step: int | None, memory: bool, firing_kernels: ctypes.CDLL
 ) -> None:
-    fire = firing_kernels[kernel + "_i8_i8"]
+    fire = firing_kernels[kernel + "_i8_i8_i32"]
     timesteps = 4
     neuron = Neuron(levels, spikes_per_step, memory)
     capacity, limit = neuron.capacity(timesteps), neuron.limit
@@ -155,7 +157,7 @@ def test_spikes_found_by_parts_are_those_of_a_division(
 
 @pytest.mark.parametrize("kernel", FIRING)
 def test_no_number_is_shifted_beyond_an_int_of_16_bits(kernel: str) -> None:
-    text = kernel_text(kernel, (Width.I32, Width.I32))
+    text = kernel_text(kernel, (Width.I32, Width.I32, Width.I32))
     assert " << " in text
     assert not re.search(r"(?<!\(int32_t\))\b\d+ << ", text)
 

@@ -67,6 +67,23 @@ def test_an_artefact(artefact: Path, files: Files, capsys: pytest.CaptureFixture
     assert "ann" not in found
 
 
+def test_answers_as_soon_as_they_are_sure_beside_those_of_all_steps(
+    artefact: Path, files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = measured(capsys, artefact, "--data", files.test)
+    found = measured(capsys, artefact, "--data", files.test, "--exit-confidence", "0.8")
+    early = found.pop("early_exit")
+    assert found == plain
+    assert early["n"] == 150
+    assert 1 <= early["latency_steps"]["mean"] < T
+    assert early["synops"]["mean"] < plain["synops"]
+    assert early["top1"] > 0.8
+    assert main(["eval", str(artefact), "--data", str(files.test), "--exit-confidence", "0.8"]) == 0
+    assert "from 0.8 on" in capsys.readouterr().out
+    error = refused(capsys, 2, "eval", artefact, "--data", files.test, "--exit-confidence", "1")
+    assert "must lie between 0 and 1" in error
+
+
 @pytest.mark.parametrize("backend", ["reference", "onnx"])
 def test_every_backend_measures_the_same(
     backend: str, artefact: Path, files: Files, capsys: pytest.CaptureFixture[str]
@@ -214,9 +231,9 @@ def test_rows_without_labels(
 
 def test_the_zoo_brings_its_own_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "zoo.snn.onnx"
-    assert main(["convert", "zoo:fashion-resnet", "-o", str(out), "--preset", "fast"]) == 0
-    found = measured(capsys, out, "--limit", 60, "--against", "zoo:fashion-resnet")
-    alone = measured(capsys, "zoo:fashion-resnet", "--limit", 60)
+    assert main(["convert", "zoo:fashion-cnn", "-o", str(out), "--preset", "fast"]) == 0
+    found = measured(capsys, out, "--limit", 60, "--against", "zoo:fashion-cnn")
+    alone = measured(capsys, "zoo:fashion-cnn", "--limit", 60)
     assert found["n"] == 60
     assert found["ann"]["top1"] == alone["top1"] > 0.75
     assert found["top1"] > 0.7

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests import quadrants
 from tests.quadrants import Files
 
 ROOT = Path(__file__).parent.parent
+PICTURES = ("--pictures", "--row", "2", "--classes", "north,east,south,west,<even>,odd")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def artefact(files: Files) -> Path:
 @pytest.fixture(scope="module")
 def written(artefact: Path, files: Files) -> tuple[str, dict[str, Any]]:
     page, figures = files.folder / "report.html", files.folder / "report.json"
-    data = ["--data", str(files.test), "--curve", "1,2,4,8"]
+    data = ["--data", str(files.test), "--curve", "1,2,4,8", *PICTURES]
     assert main(["report", str(artefact), *data, "-o", str(page), "--json-file", str(figures)]) == 0
     return page.read_text(encoding="utf-8"), json.loads(figures.read_text(encoding="utf-8"))
 
@@ -171,11 +173,48 @@ def test_the_first_screen_holds_the_verdict(written: tuple[str, dict[str, Any]])
         assert text in page[: page.index("<main>")]
 
 
+def test_pictures_show_one_row_and_all(written: tuple[str, dict[str, Any]]) -> None:
+    page = written[0]
+    sections = {
+        key: page[page.index(f'<h2 id="{key}">') : page.index("</section>", page.index(f'<h2 id="{key}">'))]
+        for key in ("one-row", "all-rows")
+    }
+    for key, titles in (
+        (
+            "one-row",
+            ("One image through", "Answer after every step", "Spikes of every layer", "Potentials of"),
+        ),
+        ("all-rows", ("Spike counts of neurons", "Where neurons fire")),
+    ):
+        captions = re.findall("<figcaption>(.*?)</figcaption>", sections[key])
+        assert [each.startswith(title) for each, title in zip(captions, titles, strict=True)]
+    assert "row 2, T = 4" in sections["one-row"]
+    assert "&lt;even&gt;" in sections["one-row"]
+    assert "<even>" not in page
+    told = shlex.split(unescape(written[1]["reproduce"]["command"]))
+    assert " ".join(PICTURES) in " ".join(told)
+
+
+def test_pictures_are_drawn_where_they_are_asked_for(
+    artefact: Path, files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ("--data", files.test, "--limit", "3", "--curve", "none")
+    page = tmp_path / "plain.html"
+    assert main(["report", *map(str, (artefact, *data, "-o", page))]) == 0
+    assert 'id="one-row"' not in page.read_text(encoding="utf-8")
+    out = ("-o", tmp_path / "r.html")
+    assert "--row needs --pictures" in refused(capsys, 2, artefact, *data, *out, "--row", "1")
+    assert "--pictures adds to the page: give -o" in refused(capsys, 2, artefact, *data, "--pictures")
+    told = refused(capsys, 5, artefact, *data, *out, "--pictures", "--row", "3")
+    assert "there is no row 3: there are 3, from 0 on" in told
+    assert "2 class names were given" in refused(capsys, 2, artefact, *data, *out, "--classes", "a,b")
+
+
 def test_again_gives_the_same_bytes(
     artefact: Path, files: Files, written: tuple[str, dict[str, Any]]
 ) -> None:
     page, figures = files.folder / "again.html", files.folder / "again.json"
-    data = ["--data", str(files.test), "--curve", "1,2,4,8", "--threads", "1"]
+    data = ["--data", str(files.test), "--curve", "1,2,4,8", *PICTURES, "--threads", "1"]
     assert main(["report", str(artefact), *data, "-o", str(page), "--json-file", str(figures)]) == 0
     assert page.read_text(encoding="utf-8") == written[0]
     assert json.loads(figures.read_text(encoding="utf-8")) == written[1]

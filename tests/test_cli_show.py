@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 import snnc
+from snnc import diagnostics, errors
 from snnc.cli import doctor, main
 from snnc.diagnostics import CODES
 from snnc.frontend import supported_operators
@@ -145,6 +146,14 @@ def test_zoo(capsys: pytest.CaptureFixture[str]) -> None:
     assert "zoo:fashion-resnet" in capsys.readouterr().out
 
 
+def test_the_published_page_of_the_zoo(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zoo", "--format", "markdown"]) == 0
+    page = (ROOT / "docs" / "reference" / "zoo.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out in page, "put snnc zoo --format markdown into docs/reference/zoo.md"
+    assert main(["zoo", "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["models"]) == len(list_models())
+
+
 def test_ops(capsys: pytest.CaptureFixture[str]) -> None:
     rows = supported_operators()
     assert [row["name"] for row in shown(capsys, "ops")["operators"]] == [row.name for row in rows]
@@ -167,7 +176,35 @@ def test_explain(number: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert text.startswith(f"{number} (")
     assert CODES[number].explanation.split()[0] in text
-    assert shown(capsys, "explain", number)["explanation"] == CODES[number].explanation
+    found = shown(capsys, "explain", number)
+    assert found["explanation"] == CODES[number].explanation
+    page, _, anchor = found["page"].partition("#")
+    heading = f"### {number}: {CODES[number].title} {{ #{anchor} }}\n"
+    assert heading in (ROOT / "docs" / page).read_text(encoding="utf-8")
+
+
+def test_the_published_page_of_diagnostics(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "reference" / "diagnostics.md").read_text(encoding="utf-8")
+    assert main(["explain", "--format", "markdown"]) == 0
+    assert capsys.readouterr().out == page, "write snnc explain --format markdown into it"
+    assert re.findall(r"\{ #(\w+) \}", page) == [number.lower() for number in CODES]
+    exits = {kind.exit_code for kind in errors.SnncError.__subclasses__()}
+    assert {int(code) for code in re.findall(r"^\| (\d) \|", page, flags=re.MULTILINE)} == {0, *exits}
+    assert main(["explain", "SNN101", "--format", "markdown"]) == 2
+
+
+def test_every_code_is_listed_and_raised() -> None:
+    """A code that the sources or the documentation name is one, and each is raised somewhere."""
+    made = {name: value for name, value in vars(diagnostics).items() if isinstance(value, diagnostics.Code)}
+    assert list(made.values()) == list(CODES.values())
+    assert all(number[3] in diagnostics.GROUPS for number in CODES)
+    folders = ("snnc", "passes", "backends", "models")
+    sources = [path.read_text("utf-8") for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    pages = [path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md")]
+    assert {number for text in sources + pages for number in re.findall(r"\bSNN\d{3}\b", text)} == set(CODES)
+    raised = [text for text in sources if "from snnc.diagnostics import" in text]
+    for name in made:
+        assert any(re.search(rf"\b{name}\b", text) for text in raised), name
 
 
 def test_explain_lists_all_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,6 +227,12 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert sys.executable in text
     assert "extra report" in text
+
+
+def test_doctor_compiles_ahead(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, "doctor", "--warm")["warmed"]["kernels"] > 40
+    assert main(["doctor", "--warm"]) == 0
+    assert "kernels ready" in capsys.readouterr().out
 
 
 def test_doctor_knows_what_is_needed_and_every_extra() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.ir.ann import AnnGraph, Convolution, Relu
 from snnc.numerics.regression import normal_equations, ridge
-from snnc.passes import PASSES
+from snnc.passes import PASSES, PRESETS
 from snnc.passes.compensate import Compensate
 from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.simulation.partial import PartialSimulation
@@ -70,7 +72,7 @@ def test_what_it_returns_is_left_alone_the_second_time() -> None:
 @pytest.mark.parametrize("option", ["weights", "bias", "start", "scale"])
 def test_each_correction_works_alone(option: str) -> None:
     spiking, made = prepared(residual_network(4))
-    off = {"weights": False, "bias": False, "start": False, "scale": False}
+    off: dict[str, Any] = {"weights": False, "bias": False, "start": False, "scale": False}
     Compensate(**{**off, option: True}, gated=False).run(spiking, made)
     kept = {layer["kept"] for layer in made.findings["layers"] if layer["layer"] != "readout"}
     assert all(option in label for label in kept - {"none"})
@@ -89,7 +91,7 @@ def raised_network() -> AnnGraph:
 
 
 @pytest.mark.parametrize("options", [{}, {"ramp": True}])
-def test_fitted_currents_aim_above_floor_and_shift(options: dict[str, bool]) -> None:
+def test_fitted_currents_aim_above_floor_and_shift(options: dict[str, Any]) -> None:
     source = raised_network()
     made = context(source, rows=300, timesteps=4)
     text = FRONT.replace("clip-activations", "clip-activations{floor=true}")
@@ -120,7 +122,9 @@ def test_fitted_currents_aim_above_floor_and_shift(options: dict[str, bool]) -> 
 def test_a_ramp_rounds_the_same_total_as_a_start_at_half() -> None:
     """What the start lacks has arrived after T steps, so graded counts do not depend on how it is split."""
     found = []
-    for start, options in (("0.5", {}), ("0.25", {"ramp": True}), ("0.0", {"ramp": True})):
+    tried: tuple[tuple[str, dict[str, Any]], ...]
+    tried = (("0.5", {}), ("0.25", {"ramp": True}), ("0.0", {"ramp": True}))
+    for start, options in tried:
         source = residual_network(4)
         made = context(source, rows=100, timesteps=4)
         text = FRONT.replace("dual-threshold{spikes-per-step=2}", "graded")
@@ -326,6 +330,21 @@ def test_pruned_weights_stay_pruned(share: float) -> None:
         assert not after.weight[node.weight == 0].any(), node.name
     assert weight_sparsity(fitted) >= weight_sparsity(spiking)
     assert weight_sparsity(dense) < weight_sparsity(spiking) / 2 + 0.1
+
+
+@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"exact"}))  # which takes quantised networks alone
+def test_no_preset_brings_pruned_weights_back(preset: str) -> None:
+    graph = pruned_network(0.9)
+    made = context(graph, rows=60, timesteps=2)
+    found, _ = run_pipeline(PRESETS[preset].pipeline, graph, made)
+    assert isinstance(found, snn.SnnGraph)
+    synapses = [node for node in found.of_type(snn.Convolution) if node.name in graph]
+    assert len(synapses) > 2
+    for node in synapses:
+        source = graph[node.name]
+        assert isinstance(source, Convolution)
+        assert source.weight.shape == node.weight.shape
+        assert not node.weight[source.weight == 0].any(), node.name
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 0.95))

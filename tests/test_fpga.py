@@ -23,7 +23,7 @@ from snnc.backends.fpga.layout import Design, Sizes
 from snnc.backends.fpga.lowering import design
 from snnc.backends.fpga.mapper import Mapped, block_rams, fitted, smaller, use
 from snnc.backends.fpga.parts import DEVICES
-from snnc.backends.fpga.program import RESTART, Program, Words, digits, packed
+from snnc.backends.fpga.program import RESTART, Program, Words, digits, packed, packed_bytes
 from snnc.backends.fpga.units import units
 from snnc.backends.programs import run
 from snnc.cli import main
@@ -406,6 +406,7 @@ def test_weights_are_sums_of_bytes(values: list[int]) -> None:
 def test_lanes_are_packed_from_the_lowest_bits(rows: list[list[int]]) -> None:
     words = packed(np.array(rows), 4)
     assert [[(word >> 4 * lane & 15 ^ 8) - 8 for lane in range(3)] for word in words] == rows
+    assert packed_bytes(np.array(rows)) == packed(np.array(rows), 8)
 
 
 def test_tables_are_stored_once() -> None:

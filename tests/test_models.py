@@ -19,7 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import snnc
 from snnc import models
+from snnc.cli import main
 from snnc.errors import InputError
 from snnc.models import fashion_mnist, measure
 
@@ -27,6 +29,9 @@ ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 ENTRIES = {entry.name: entry for entry in models.list_models()}
 every_model = pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+NETWORKS = {name: entry for name, entry in ENTRIES.items() if entry.timesteps is None}
+every_network = pytest.mark.parametrize("entry", NETWORKS.values(), ids=NETWORKS)
+TUNED = "zoo:fashion-cnn-t2"
 
 
 @pytest.fixture
@@ -68,9 +73,17 @@ def test_the_file_is_small(entry: models.ZooEntry) -> None:
     assert entry.path.stat().st_size < 2_000_000
 
 
+def test_there_are_networks_of_five_kinds_in_a_small_package() -> None:
+    kinds = {entry.kind for entry in ENTRIES.values()}
+    assert kinds == {"ResNet", "small CNN", "keyword spotting", "tuned, T = 2", "step functions"}
+    files = {entry.path for entry in ENTRIES.values()} | {e.dataset.path for e in ENTRIES.values()}
+    assert sum(path.stat().st_size for path in files) < 2_500_000
+
+
 @pytest.mark.parametrize("name", ["zoo:", "zoo:no-such-network", "fashion-resnet", ""])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(InputError, match=r"holds zoo:fashion-resnet, zoo:fashion-cnn$"):
+    known = ", ".join(f"zoo:{each}" for each in ENTRIES)
+    with pytest.raises(InputError, match=rf"holds {known}$"):
         models.resolve(name)
 
 
@@ -101,12 +114,14 @@ def test_altered_data_are_refused(copied_zoo: Path) -> None:
 
 
 @every_model
-def test_the_bundled_rows_are_images_of_every_class(entry: models.ZooEntry) -> None:
-    for (x, y), n in ((models.calibration_data(entry), 500), (models.test_data(entry), 1000)):
+def test_the_bundled_rows_are_of_every_class(entry: models.ZooEntry) -> None:
+    counts = {"fashion_mnist": (500, 1000), "spoken_digits": (300, 400)}[entry.dataset.name]
+    for (x, y), n in zip((models.calibration_data(entry), models.test_data(entry)), counts, strict=True):
         assert x.dtype == y.dtype == np.uint8
-        assert x.shape == (n, 28, 28)
+        assert (1, *x.shape[1:]) == entry.input_shape
+        assert len(x) == n
         assert y.shape == (n,)
-        assert set(y.tolist()) == set(range(10))
+        assert set(y.tolist()) == set(range(len(entry.dataset.classes))) == set(range(10))
         assert len(np.unique(x.reshape(n, -1), axis=0)) == n
 
 
@@ -118,7 +133,7 @@ def test_calibration_and_test_rows_are_disjoint(entry: models.ZooEntry) -> None:
     assert len(np.unique(np.concatenate([calibration, test]), axis=0)) == len(calibration) + len(test)
 
 
-@every_model
+@every_network
 def test_onnxruntime_reproduces_the_accuracy_on_the_bundled_rows(entry: models.ZooEntry) -> None:
     """Another processor may round otherwise: two images in a thousand may change sides."""
     x, y = models.test_data(entry)
@@ -126,6 +141,35 @@ def test_onnxruntime_reproduces_the_accuracy_on_the_bundled_rows(entry: models.Z
     measured = measure.top1(entry.path, measure.prepare(x, entry.preprocessing), y)
     assert stated.n == len(y)
     assert measured == pytest.approx(stated.top1, abs=0.002)
+
+
+def test_the_tuned_network_is_an_artefact_of_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is taken wherever an artefact is, knows source and rows, and is refused as a network."""
+    entry = models.resolve(TUNED)
+    found = snnc.load(TUNED)
+    assert found.graph.timesteps == entry.timesteps == 2
+    assert entry.source is not None
+    source = models.resolve(f"zoo:{entry.source}")
+    assert found.metadata.source_sha256 == source.sha256
+    assert (entry.parameters, entry.macs) == (source.parameters, source.macs)
+    assert str(ROOT) not in json.dumps(found.metadata.calibration)
+    measured = found.evaluate(threads=1).scores.top1
+    assert measured is not None
+    assert measured.value == pytest.approx(entry.bundled_accuracy.top1)  # integers: the same everywhere
+    assert main(["inspect", TUNED]) == 0
+    assert main(["convert", TUNED, "-o", "out.snn.onnx"]) == 2
+    assert "zoo:fashion-cnn-t2 is an artefact already" in capsys.readouterr().err
+    assert main(["inspect", "zoo:fashion-cnn"]) == 2
+    assert "zoo:fashion-cnn is not an artefact: convert it first" in capsys.readouterr().err
+    with pytest.raises(InputError, match="zoo:fashion-cnn is not an artefact: convert it first"):
+        snnc.load("zoo:fashion-cnn")
+
+
+def test_step_functions_and_depthwise_blocks_are_in_their_networks() -> None:
+    silu, digits = (onnx.load(ENTRIES[name].path).graph.node for name in ("fashion-silu", "spoken-digits"))
+    assert Counter(node.op_type for node in silu)["Sigmoid"] == 3
+    groups = [a.i for node in digits for a in node.attribute if a.name == "group"]
+    assert groups == [24, 48, 48]
 
 
 def test_the_accuracy_on_all_rows_is_reproduced() -> None:
@@ -167,7 +211,7 @@ def test_a_wilson_interval_solves_its_equation(case: tuple[int, int]) -> None:
         assert (hits / n - p) ** 2 == pytest.approx(1.959964**2 * abs(p * (1 - p)) / n, rel=1e-4, abs=1e-12)
 
 
-@every_model
+@every_network
 def test_the_counts_are_those_of_the_graph(entry: models.ZooEntry) -> None:
     assert measure.count(entry.path) == (entry.parameters, entry.macs)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.backends.numba_cpu.codegen import micro, micro_products
 from snnc.backends.numba_cpu.codegen.neurons import KINDS as KINDS_OF_NEURONS
-from snnc.backends.numba_cpu.kernels import currents, event_currents, product_currents, stage, thread_team
+from snnc.backends.numba_cpu.kernels import thread_team
 from snnc.backends.numba_cpu.kernels.firing import firing
 from snnc.backends.numba_cpu.layout.channel_layout import channel_choice
 from snnc.backends.numba_cpu.layout.choices import Choice
@@ -27,7 +29,7 @@ from snnc.backends.numba_cpu.planning import plan
 from snnc.backends.numba_cpu.planning.plan import Planner, StagePlan
 from snnc.ir import snn
 from snnc.ir.geometry import Window
-from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.neuron import Neuron
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import (
@@ -107,21 +109,36 @@ def test_the_forced_plans_differ() -> None:
     assert len(kernels) >= 3  # there is no depthwise layer in it
 
 
-def test_no_kernel_of_stages_is_compiled_twice() -> None:
-    """One for a number that a call names, besides the one for any number, would double what is compiled."""
-    for graph in (wide_graph(3, neuron=Neuron()), random_graph(2), as_float(random_graph(1))):
-        for schedule in Schedule:
-            if graph.integer or schedule is Schedule.SYNCHRONOUS:
-                run = replace(graph, schedule=schedule)
-                NumbaSimulator(1).run(run, random_inputs(run, 2, 3), 4, STATES)
-    versions = {
-        name: len(kernel.overloads)
-        for module in (stage, currents, event_currents, product_currents)
-        for name, kernel in vars(module).items()
-        if hasattr(kernel, "overloads")
-    }
-    assert len(versions) >= 8
-    assert set(versions.values()) <= {0, 1}, versions  # 0: read from where kernels are kept, within another
+def test_only_what_a_network_needs_is_compiled() -> None:
+    """In a process of its own, for the others of this one compile all."""
+    program = """
+from snnc.backends.numba_cpu import NumbaSimulator
+from snnc.backends.numba_cpu.kernels import currents, event_currents, product_currents, stage
+from snnc.backends.numba_cpu.machine.cache import Routine
+from snnc.ir.neuron import Neuron
+from tests.spiking_graphs import random_inputs, wide_graph
+from tests.test_numba_plans import forced
+
+graph = wide_graph(3, neuron=Neuron())
+with forced("products", 1 << 14):
+    NumbaSimulator(1).run(graph, random_inputs(graph, 1, 3), 4)
+for module in (stage, currents, event_currents, product_currents):
+    for name, routine in vars(module).items():
+        if isinstance(routine, Routine) and routine.compiled:
+            print(name)
+assert len(stage.run_stages.signatures) == 1
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    compiled = set(done.stdout.split())
+    assert compiled >= {"_run_band", "_fire_band", "add_products"}
+    assert not compiled & {"add_events", "_list_band", "_add_phase", "_charge"}
 
 
 def test_a_routine_is_compiled_when_its_address_is_asked_for() -> None:

@@ -220,12 +220,13 @@ ARGUMENTS: dict[str, Any] = {
     "y": None,
     "encode": lambda x: x,
     "given": None,
+    "confidence": 0.9,
     "metadata": Metadata("", "", "", (), None, None, "", "", {}),
 }
 """What a function is given beside the network."""
 
 PRODUCTS = {
-    *("cut", "found", "costs", "neurons"),
+    *("cut", "found", "costs", "neurons", "sets", "kept"),
     *("widths", "program", "places", "golden", "layers", "group", "order", "exact", "backend", "profile"),
     *("node", "context", "counted", "ann_macs", "outputs", "rows", "factors", "source", "model", "name"),
 }

@@ -11,23 +11,30 @@ import pytest
 
 from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
+from snnc.progress import Silent
 from snnc.report.causes import Cause
 from snnc.report.curve import Curve, Point
 from snnc.report.document import Report
 from snnc.report.drawing import wrapped
 from snnc.report.energy import MODELS, LayerEnergy, account
 from snnc.report.page import html
+from snnc.report.pictures import pictured
 from snnc.report.targets import fits
 from snnc.report.verdict import Size, judge
+from snnc.simulation.reference import ReferenceSimulator
 from tests import browser
-from tests.conversions import convert
+from tests.conversions import Converted, convert
 
 NAME = "/model/backbone/encoder/stage3/stage3.{}/bottleneck/activation_post_process_relu_{}/Relu"
 
 
 @pytest.fixture(scope="module")
-def report() -> Report:
-    made = convert(rows=6)
+def made() -> Converted:
+    return convert(rows=6)
+
+
+@pytest.fixture(scope="module")
+def report(made: Converted) -> Report:
     found = made.measured()
     graph = made.artefact.graph
     macs = sum(found.ann_macs.values())
@@ -53,10 +60,20 @@ def long_report(report: Report) -> Report:
 
 
 @pytest.fixture(scope="module")
-def pages(report: Report, long_report: Report, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(
+    report: Report, long_report: Report, made: Converted, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     found = {}
-    for name, item in (("short", report), ("long", long_report)):
+    simulator = ReferenceSimulator()
+    pictures = pictured(
+        made.artefact, made.rows, None, 1, simulator=simulator, timesteps=4, progress=Silent()
+    )
+    for name, item in (
+        ("short", report),
+        ("long", long_report),
+        ("pictures", replace(report, pictures=pictures)),
+    ):
         found[name] = folder / f"{name}.html"
         found[name].write_text(html(item), encoding="utf-8")
     return found
@@ -98,7 +115,10 @@ def test_sixty_layers_are_all_there(pages: dict[str, Path]) -> None:
 
 
 @pytest.mark.skipif(browser.BROWSER is None, reason="needs Chromium: benchmarks/report/install_chromium.sh")
-@pytest.mark.parametrize(("kind", "width"), [("short", 1440), ("long", 360), ("short", 390), ("long", 768)])
+@pytest.mark.parametrize(
+    ("kind", "width"),
+    [("short", 1440), ("long", 360), ("short", 390), ("long", 768), ("pictures", 1440), ("pictures", 360)],
+)
 def test_nothing_overflows_is_cut_or_complains(pages: dict[str, Path], kind: str, width: int) -> None:
     seen = browser.look(pages[kind], width)
     assert seen.width == seen.scrolled == width
@@ -107,7 +127,7 @@ def test_nothing_overflows_is_cut_or_complains(pages: dict[str, Path], kind: str
     assert not seen.silent
     assert (seen.scrolling > 0) == (width < 1440)
     assert not seen.console
-    assert seen.charts == 7
+    assert seen.charts == 7 + 6 * (kind == "pictures")
     assert seen.texts > 60
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.site import diagram
 from benchmarks.site.links import broken
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +58,17 @@ def test_every_page_has_its_place() -> None:
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert listed - pages == {"contributing.md", "changelog.md"}  # which the hook adds from the root
     assert pages - listed == set()
+
+
+def test_the_picture_of_the_architecture_shows_rooms_that_are_there() -> None:
+    drawn = (ROOT / "docs" / "pictures" / "architecture.svg").read_text(encoding="utf-8")
+    assert drawn == diagram.picture() + "\n", (
+        "run python -m benchmarks.site.diagram > docs/pictures/architecture.svg"
+    )
+    for room in re.findall(r">(\w+)/", drawn):
+        assert (ROOT / "snnc" / room).is_dir(), room
+    for text in re.findall("<desc[^>]*>(.*?)</desc>", drawn):
+        assert {"frontend", "passes", "artefact", "analysis"} <= set(re.findall(r"\w+", text))
 
 
 def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ MOST_SECONDS = 600
 PLAIN = next(iter(LAYOUTS))
 """The default layout."""
 
+SMALL = "int8-small"
+
 NETWORK = "network.snn.onnx"
 """The artefact: all C of a bundle is a function of it and of the golden vectors, and is checked as such."""
 
@@ -73,7 +75,11 @@ CAPABILITIES = Capabilities(
     exact=True,
     verified_by="compiled and run; outputs, counts and potentials compared bit for bit, on random "
     "networks and on every bundle",
-    profiles={"int8": "int8 weights, int32 potentials, the narrowest type for every spike and count"},
+    profiles={
+        "int8": "int8 weights, int32 potentials, the narrowest type for every spike and count",
+        SMALL: "the same in less memory: int16 potentials where they are proved to fit up to the calibrated "
+        "T, and the current of a constant input computed anew in each step",
+    },
     takes="every integer network",
     every_integer_network=True,
 )
@@ -86,7 +92,7 @@ class C99:
     capabilities: ClassVar[Capabilities] = CAPABILITIES
 
     def __init__(self, profile: str | None = None, layout: str = PLAIN) -> None:
-        """Choose the form, of which there is one, and the layout of the files.
+        """Choose the form and the layout of the files.
 
         Raises:
             UsageError: there is no such form or layout.
@@ -106,7 +112,8 @@ class C99:
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what C's integers cannot express."""
         kinds = COMMON_KINDS | {Gather} | set(get_args(Function))
-        found = list(unknown_operations(graph, kinds, COMMON_RULES | {Firing.STEPS}))
+        rules = COMMON_RULES | {Firing.STEPS, Firing.LEAKY}
+        found = list(unknown_operations(graph, kinds, rules, over_time=True))
         for node in graph:
             if not getattr(node, "integer", True):
                 reason = "float32 parameters: the C source has integers only"
@@ -122,10 +129,11 @@ class C99:
     def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
         """Write header, source, weights and the self-test, and the network that they were made of."""
         graph = artefact.graph
-        _write(_texts(artefact, golden, self.layout), directory)
+        small = self.profile == SMALL
+        _write(_texts(artefact, golden, self.layout, small), directory)
         save(artefact, directory / NETWORK)
-        most = longest(graph)
-        lowered = lower(graph, widths(graph, most))
+        most = longest(graph, small)
+        lowered = lower(graph, widths(graph, most, small))
         taken = memory(lowered, lowered.places())
         found = look_ups(artefact)
         facts: dict[str, Any] = {
@@ -164,7 +172,8 @@ class C99:
         graph, layout = artefact.graph, _layout(directory, content)
         for problem in self.check(graph):
             raise ArtefactError(f"{directory / NETWORK}: no network for C, {problem.reason}; deploy again")
-        texts = _texts(artefact, replay(graph, golden, directory), layout)
+        small = content.get("profile") == SMALL
+        texts = _texts(artefact, replay(graph, golden, directory), layout, small)
         other = foreign(directory, content, _as_written_by(texts, content.get("snnc_version")))
         if other:
             raise UsageError(
@@ -197,22 +206,22 @@ class C99:
             wrong = max(wrong, 1)
         if not learned:
             wrong = max(wrong, 1)
-        compared = "outputs y, counts N and potentials v, bit for bit"
+        compared = f"outputs y, counts N and potentials v{' that are kept' if small else ''}, bit for bit"
         return VerificationResult(version or compiler[0], rows, wrong, compared)
 
 
-def _texts(artefact: Artefact, golden: Golden, layout: str) -> dict[str, str]:
+def _texts(artefact: Artefact, golden: Golden, layout: str, small: bool = False) -> dict[str, str]:
     """Return all texts of a bundle that are made of the network, by the paths of their files."""
     graph = artefact.graph
     found = learner(artefact)
-    most = longest(graph)
-    lowered = lower(graph, widths(graph, most))
+    most = longest(graph, small)
+    lowered = lower(graph, widths(graph, most, small))
     places = lowered.places()
     texts = {
         HEADER: header(graph, lowered, places, most),
         SOURCE: source(graph, lowered, places),
         WEIGHTS: weights(lowered),
-        selftest.PROGRAM: selftest.program(graph, golden),
+        selftest.PROGRAM: selftest.program(graph, golden, lowered),
         selftest.VECTORS: selftest.vectors(golden),
         **look_up_texts(look_ups(artefact)),
         **({} if found is None else learning_texts(found, graph, golden)),

@@ -90,7 +90,10 @@ def _common(graph: SnnGraph) -> str:
     """Return the memory and the comparison of one row."""
     inputs, outputs = sides(graph)
     arrays = "\n".join(f"static int32_t {port.argument}[SNNC_OUTPUTS{port.suffix}];" for port in outputs)
-    given = [f"golden_{port.argument} + row * SNNC_INPUTS{port.suffix}" for port in inputs]
+    given = [
+        f"golden_{port.argument} + row * SNNC_INPUTS{port.suffix}{' * SNNC_TIMESTEPS' if port.frames else ''}"
+        for port in inputs
+    ]
     arguments = ", ".join([*given, "SNNC_TIMESTEPS", *(port.argument for port in outputs)])
     return f"""\
 /* All that the network changes; SNNC_STATE_SECTION may place it in a memory of your choice. */

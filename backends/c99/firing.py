@@ -16,7 +16,7 @@ _FIRE = """
 /* $what */
 static void $$name(
     const population *p, const int32_t *restrict constant, int32_t times, int32_t timesteps,
-    int32_t *restrict v, $$t1 *restrict sent$spikes)
+    $$t2 *restrict v, $$t1 *restrict sent$spikes)
 {
     const int32_t *restrict threshold = p->threshold, *restrict bias = p->bias;
     const int32_t pixels = p->pixels, channels = p->channels;
@@ -32,7 +32,7 @@ static void $$name(
                 m += ${times}bias[c];
             }
             $rule
-            v[i] = m - s * theta;
+            v[i] = ($$t2)(m - s * theta);
             sent[i] = ($$t1)(sent[i] + s);$store
         }
     }
@@ -43,7 +43,7 @@ _FIRE_BY_PARTS = """
 /* $what */
 static void $$name(
     const population *p, const int32_t *restrict constant, int32_t times, int32_t timesteps,
-    int32_t *restrict v, $$t1 *restrict sent, $$t0 *restrict spikes)
+    $$t2 *restrict v, $$t1 *restrict sent, $$t0 *restrict spikes)
 {
     const int32_t *restrict threshold = p->threshold, *restrict bias = p->bias;
     const int32_t pixels = p->pixels, channels = p->channels;
@@ -64,7 +64,7 @@ static void $$name(
             if (bias && times) {
                 m += bias[c];
             }
-            v[i] = m + back * threshold[c];
+            v[i] = ($$t2)(m + back * threshold[c]);
             spikes[i] = ($$t0)-back;$take
         }
         /* A part is at most one more than all after it, so that they make up every number. */
@@ -83,7 +83,7 @@ static void $$name(
 
 _TAKE = """
 const int32_t fits = $fits;
-v[i] -= fits ? multiple : 0;
+v[i] = ($t2)(v[i] - (fits ? multiple : 0));
 spikes[i] = ($t0)(spikes[i] + (fits ? part : 0));"""
 
 _CAPACITY = "const int32_t capacity = timesteps * p->levels;"
@@ -168,7 +168,7 @@ _SEARCHED = """
 /* $what */
 static void $$name(
     const step_population *p, const int32_t *restrict constant, int32_t times, int32_t timesteps,
-    int32_t *restrict v, $$t1 *restrict sent$spikes)
+    $$t2 *restrict v, $$t1 *restrict sent$spikes)
 {
     const int32_t *restrict points = p->points, *restrict bias = p->bias, *restrict values = p->values;
     const int32_t pixels = p->pixels, channels = p->channels, n = p->breakpoints;
@@ -194,7 +194,7 @@ static void $$name(
             }
             s = values[low] - sent[i];
             $limit
-            v[i] = m;
+            v[i] = ($$t2)m;
             sent[i] = ($$t1)(sent[i] + s);$store
         }
     }

@@ -30,7 +30,8 @@ def guide(graph: SnnGraph, taken: Memory, most: int, fit: Sequence[Mapping[str, 
     given = ", ".join(port.argument for port in inputs)
     results = ", ".join(port.argument for port in outputs)
     taken_in = "\n".join(
-        f"/* {port.argument}: int16_t, {' x '.join(map(str, port.node.shape))}, channels first"
+        f"/* {port.argument}: int16_t, {'SNNC_TIMESTEPS frames of ' if port.frames else ''}"
+        f"{' x '.join(map(str, port.node.shape))}, channels first"
         f"{f': the input {comment(port.name)}' if port.suffix else ''} */"
         for port in inputs
     )
@@ -38,6 +39,7 @@ def guide(graph: SnnGraph, taken: Memory, most: int, fit: Sequence[Mapping[str, 
         f"\n/* {port.argument} holds the output {comment(port.name)} */" for port in outputs if port.suffix
     )
     answer = "\nint32_t answer = snnc_class(y);" if has_classes(graph) else named
+    told = "; each step is given its own frame" if any(port.frames for port in inputs) else ""
     rows = "\n".join(
         f"| {row['device']} | {row['ram_bytes']:,} | {row['flash_bytes']:,} | {_YES[row['fits']]} |"
         for row in fit
@@ -58,9 +60,9 @@ SNNC_STATE_SECTION static snnc_state state;
 snnc_infer(&state, {given}, SNNC_TIMESTEPS, {results});{answer}
 ```
 
-`snnc_begin()` and `snnc_step()` run it step by step, so that an answer can be read early. `timesteps` may be
-1 to {most}. Compilers may call `memset` and `memcpy`, also freestanding ones. C++ may include the header (an
-Arduino sketch does), and compile the source as C++11.
+`snnc_begin()` and `snnc_step()` run it step by step, so that an answer can be read early{told}. `timesteps`
+may be 1 to {most}. Compilers may call `memset` and `memcpy`, also freestanding ones. C++ may include the
+header (an Arduino sketch does), and compile the source as C++11.
 
 `cc -std=c99 -O2 {" ".join(arguments)} -o selftest && ./selftest` compares outputs, counts and
 potentials with those of the reference on the golden inputs; `{selftest.PROGRAM}` needs `printf`.

@@ -9,6 +9,7 @@ from string import Template
 
 from snnc.backends.c99.firing import RULES
 from snnc.backends.c99.functions import FUNCTIONS, HELPERS
+from snnc.backends.c99.leaky import KEPT, LEAKY_KERNELS
 from snnc.backends.c99.synapses import REACHED, SYNAPSES
 from snnc.backends.c99.widths import Width
 
@@ -44,10 +45,10 @@ static void zero_$n0($t0 *values, int32_t size)
 }
 """,
     "add": """
-static void add_$n0(const $t0 *values, int32_t times, int32_t size, int32_t *total)
+static void add_${n0}_$n1(const $t0 *values, int32_t times, int32_t size, $t1 *total)
 {
     for (int32_t i = 0; i < size; i++) {
-        total[i] += times * values[i];
+        total[i] = ($t1)(total[i] + times * values[i]);
     }
 }
 """,
@@ -60,11 +61,11 @@ static void present_${n0}_$n1(const $t0 *values, int32_t times, int32_t size, $t
 }
 """,
     "rest": """
-static void rest(const int32_t *values, int32_t times, int32_t pixels, int32_t channels, int32_t *out)
+static void rest_$n0(const int32_t *values, int32_t times, int32_t pixels, int32_t channels, $t0 *out)
 {
     for (int32_t p = 0; p < pixels; p++) {
         for (int32_t c = 0; c < channels; c++) {
-            *out++ = times * values[c];
+            *out++ = ($t0)(times * values[c]);
         }
     }
 }
@@ -155,7 +156,31 @@ static void difference_${n0}_$n1(const $t0 *now, int32_t size, $t0 *before, $t1 
 """,
 }
 
-KERNELS = _VALUES | SYNAPSES | FUNCTIONS | {name: rule.template for name, rule in RULES.items()}
+_CHARGED = {
+    "charged": """
+/* The potentials of neurons whose current is the same in each step: what came before, less what was spent. */
+static void charged_${n0}_$n1(
+    const population *p, const int32_t *restrict start, const int32_t *restrict constant, int32_t before,
+    const $t0 *restrict sent, $t1 *restrict v)
+{
+    for (int32_t first = 0; first < p->pixels * p->channels; first += p->channels) {
+        for (int32_t c = 0; c < p->channels; c++) {
+            const int32_t i = first + c, current = constant[i] + (p->bias ? p->bias[c] : 0);
+            v[i] = ($t1)(start[c] + before * current - sent[i] * p->threshold[c]);
+        }
+    }
+}
+"""
+}
+
+KERNELS = (
+    _VALUES
+    | _CHARGED
+    | SYNAPSES
+    | FUNCTIONS
+    | {name: rule.template for name, rule in RULES.items()}
+    | LEAKY_KERNELS
+)
 """Kernel name -> text, in the order in which C needs them."""
 
 _CALLS = {
@@ -164,7 +189,7 @@ _CALLS = {
     "convolve_large": ("list", "cut", "add_rows"),
     "convolve_along_large": ("list", "cut", "add_rows"),
 }
-_HELPERS = {REACHED: {*_CALLS, "depthwise"}} | HELPERS
+_HELPERS = {REACHED: {*_CALLS, "depthwise"}, KEPT: set(LEAKY_KERNELS)} | HELPERS
 """Functions without types -> the kernels that call them."""
 
 

@@ -31,6 +31,11 @@ class Port:
     suffix: str
 
     @property
+    def frames(self) -> bool:
+        """Whether it is an input of which each step sees its own frame."""
+        return isinstance(self.node, Encode) and self.node.varies
+
+    @property
     def size(self) -> int:
         """Number of values."""
         return Extent.of(self.node.shape).size

@@ -59,7 +59,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """An argument of the C function that begins a run."""
+    """An input: an argument of the C function that begins a run, or of the one that runs a step."""
 
     name: str
     width: Width

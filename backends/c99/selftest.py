@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from snnc.backends.c99.ports import c_index, ports
+from snnc.backends.c99.program import Program
 from snnc.backends.c99.source import HEADER, array, comment, has_classes
 from snnc.backends.c99.widths import Width
 from snnc.ir.batch import Batch, Rows
@@ -50,15 +51,18 @@ def _numbered(letter: str, rows: Rows) -> list[tuple[str, IntArray]]:
     return [(f"{letter}{number}", array) for number, array in enumerate(rows.arrays.values())]
 
 
-def program(graph: SnnGraph, golden: Golden) -> str:
-    """Return the program."""
+def program(graph: SnnGraph, golden: Golden, lowered: Program) -> str:
+    """Return the program. Potentials that are not kept are not compared: counts determine them."""
     number = c_index(graph)
+    kept = {field.name for field in lowered.fields}
     populations = graph.of_type(IntegrateFire)
     checks, reports = [], []
     for index, node in enumerate(populations):
         counts, v = golden.counts[node.name], golden.potentials[node.name]
         for role, values in (("n", counts), ("v", v)):
             field = f"{role}_{number[node.name]}"
+            if field not in kept:
+                continue
             size = values[0].size
             digest = fnv(np.moveaxis(values, 1, -1))
             slot = 2 * index + (role == "v")
@@ -78,7 +82,7 @@ def program(graph: SnnGraph, golden: Golden) -> str:
             f"SNNC_{'INPUTS' if isinstance(port.node, Encode) else 'OUTPUTS'}{port.suffix}",
         )
         if isinstance(port.node, Encode):
-            given.append(f"golden_{name} + row * {size}")
+            given.append(f"golden_{name} + row * {size}{' * SNNC_TIMESTEPS' if port.frames else ''}")
             continue
         results.append(name)
         large = "" if has_classes(graph) else "static "  # a map may be too large for a stack

@@ -13,6 +13,7 @@ from snnc import __version__
 from snnc.backends.c99.firing import STEP_POPULATION
 from snnc.backends.c99.functions import FUNCTION_STRUCTURES
 from snnc.backends.c99.kernels import STRUCTURES, kernel_texts
+from snnc.backends.c99.leaky import LEAKY_POPULATION
 from snnc.backends.c99.memory import Places
 from snnc.backends.c99.ports import Port, ports
 from snnc.backends.c99.program import Call, Extent, Field, Program, Table, arena, bytes_of, render
@@ -20,8 +21,9 @@ from snnc.backends.c99.synapses import EVENTS
 from snnc.backends.c99.widths import Width
 from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Schedule
-from snnc.ir.snn import Encode, Function, Readout, SnnGraph
+from snnc.ir.snn import Encode, Function, IntegrateFire, Readout, SnnGraph
 
+_LEAKY = (IntegrateFire, Readout)
 HEADER, SOURCE, WEIGHTS = "snnc_network.h", "snnc_network.c", "snnc_weights.h"
 STRUCTURE_BYTES = 64
 PER_LINE = 16
@@ -128,18 +130,45 @@ def _sizes(graph: SnnGraph) -> Iterator[str]:
 
 
 def _arguments(graph: SnnGraph) -> dict[str, str]:
-    """Return how C functions declare and pass the inputs and outputs."""
+    """Return how C functions declare and pass the inputs and outputs.
+
+    Still inputs are given where a run begins, frames in each step, and a whole run gets all of them.
+    """
     inputs, outputs = sides(graph)
+    still = [port for port in inputs if not port.frames]
+    frames = [port for port in inputs if port.frames]
+
+    def declared(ports_: Sequence[Port]) -> str:
+        return "".join(f", const int16_t {d.argument}[SNNC_INPUTS{d.suffix}]" for d in ports_)
+
+    everything = [
+        f"const int16_t *{d.argument}" if d.frames else f"const int16_t {d.argument}[SNNC_INPUTS{d.suffix}]"
+        for d in inputs
+    ]
+    seen = "".join(f", {d.argument} + frame * SNNC_INPUTS{d.suffix}" for d in frames)
     return {
-        "inputs": ", ".join(f"const int16_t {d.argument}[SNNC_INPUTS{d.suffix}]" for d in inputs),
+        "inputs": ", ".join(everything),
+        "still": declared(still),
+        "frames": declared(frames),
         "outputs": ", ".join(f"int32_t {d.argument}[SNNC_OUTPUTS{d.suffix}]" for d in outputs),
-        "given": ", ".join(port.argument for port in inputs),
+        "given": "".join(f", {port.argument}" for port in still),
         "results": ", ".join(port.argument for port in outputs),
+        "all_steps": Template(_ALL_FRAMES).substitute(seen=seen) if frames else _ALL_STEPS,
+        "about_step": _ABOUT_STEP_OF_FRAMES if frames else _ABOUT_STEP,
+        "about_infer": _ABOUT_INFER_OF_FRAMES if frames else _ABOUT_INFER,
     }
 
 
 def _check(port: Port) -> str:
     q, limit = port.argument, f"SNNC_INPUT_LIMIT{port.suffix}"
+    if port.frames:
+        return f"""\
+    for (int32_t i = 0; state->step < state->timesteps && i < SNNC_INPUTS{port.suffix}; i++) {{
+        if ({q}[i] > {limit} || {q}[i] < -{limit}) {{
+            return 0;
+        }}
+    }}
+"""
     return f"""\
     for (int32_t i = 0; i < SNNC_INPUTS{port.suffix}; i++) {{
         if ({q}[i] > {limit} || {q}[i] < -{limit}) {{
@@ -180,6 +209,7 @@ def source(graph: SnnGraph, program: Program, places: Places) -> str:
         events=EVENTS,
         structures=STRUCTURES
         + (STEP_POPULATION if graph.only_timesteps else "")
+        + (LEAKY_POPULATION if any(isinstance(n, _LEAKY) and n.leaky for n in graph) else "")
         + (FUNCTION_STRUCTURES if any(isinstance(node, Function) for node in graph) else ""),
         kernels=kernel_texts(program.kernels()),
         constants=structures,
@@ -187,7 +217,8 @@ def source(graph: SnnGraph, program: Program, places: Places) -> str:
         times="state->timesteps" if barrier else "state->step < state->timesteps",
         once=_calls(program.once, places),
         step=_calls(program.step, places),
-        checks="\n".join(map(_check, inputs)),
+        checks="\n".join(_check(port) for port in inputs if not port.frames),
+        frame_checks="".join(_check(port) for port in inputs if port.frames),
         written="\n".join(map(_written, outputs)),
         classes=_CLASS if has_classes(graph) else "",
     )
@@ -272,15 +303,15 @@ typedef char snnc_ram_is_as_stated[sizeof(snnc_state) == SNNC_RAM_BYTES ? 1 : -1
 
 /* Begin a run of T = timesteps. Returns 1; or 0, and nothing is begun, where T is out of range or an input
    exceeds SNNC_INPUT_LIMIT. The inputs are read here and not kept. */
-int32_t snnc_begin(snnc_state *state, $inputs, int32_t timesteps);
+int32_t snnc_begin(snnc_state *state$still, int32_t timesteps);
 
-/* Run one step. Returns 1; or 0, and nothing happens, once the run is over. */
-int32_t snnc_step(snnc_state *state);
+$about_step
+int32_t snnc_step(snnc_state *state$frames);
 
 /* Write what the read-out has accumulated so far. */
 void snnc_output(const snnc_state *state, $outputs);
 
-/* Begin, run all steps, write the output. Returns what snnc_begin() returns. */
+$about_infer
 int32_t snnc_infer(
     snnc_state *state, $inputs, int32_t timesteps, $outputs);
 $classes
@@ -304,7 +335,7 @@ _SOURCE = """\
 $structures
 $constants
 $kernels
-int32_t snnc_begin(snnc_state *state, $inputs, int32_t timesteps)
+int32_t snnc_begin(snnc_state *state$still, int32_t timesteps)
 {
     if (timesteps < $least || timesteps > SNNC_MAX_TIMESTEPS) {
         return 0;
@@ -316,13 +347,13 @@ $once
     return 1;
 }
 
-int32_t snnc_step(snnc_state *state)
+int32_t snnc_step(snnc_state *state$frames)
 {
     const int32_t times = $times; /* how often constant currents count in this step */
     if (state->step >= SNNC_STEPS(state->timesteps)) {
         return 0;
     }
-    (void)times;
+$frame_checks    (void)times;
 $step
     state->step++;
     return 1;
@@ -336,15 +367,38 @@ $written
 int32_t snnc_infer(
     snnc_state *state, $inputs, int32_t timesteps, $outputs)
 {
-    if (!snnc_begin(state, $given, timesteps)) {
+    if (!snnc_begin(state$given, timesteps)) {
         return 0;
     }
-    while (snnc_step(state)) {
-    }
+$all_steps
     snnc_output(state, $results);
     return 1;
 }
 $classes"""
+
+_ALL_STEPS = """\
+    while (snnc_step(state)) {
+    }"""
+
+_ALL_FRAMES = """\
+    for (int32_t t = 0; t < SNNC_STEPS(timesteps); t++) {
+        const int32_t frame = t < timesteps ? t : timesteps - 1;
+        if (!snnc_step(state$seen)) {
+            return 0;
+        }
+    }"""
+
+_ABOUT_STEP = "/* Run one step. Returns 1; or 0, and nothing happens, once the run is over. */"
+
+_ABOUT_STEP_OF_FRAMES = """\
+/* Run one step, which sees its own frame; settle steps ignore it. Returns 1; or 0, and nothing happens,
+   once the run is over or where the frame exceeds SNNC_INPUT_LIMIT. */"""
+
+_ABOUT_INFER = "/* Begin, run all steps, write the output. Returns what snnc_begin() returns. */"
+
+_ABOUT_INFER_OF_FRAMES = """\
+/* Begin, run all steps, write the output: a row is its frames, one behind the other, of the T steps.
+   Returns 1; or 0 where snnc_begin() or snnc_step() does. */"""
 
 _CLASS_DECLARED = """
 /* The class: the index of the largest output, the lowest one on ties. */

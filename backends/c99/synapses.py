@@ -99,22 +99,22 @@ def _sums(count: int) -> str:
         each("for (int32_t i = 0; i < 16; i++) {{ {sum}[i] = ($t2)({sum}[i] + s * w[{at}]); }}", 12)
     }
         }}
-        for (int32_t i = 0; i < 16; i++) {{{each("current[{at}] += {sum}[i];", 12)}
+        for (int32_t i = 0; i < 16; i++) {{{each("current[{at}] = ($t3)(current[{at}] + {sum}[i]);", 12)}
         }}
     }}"""
 
 
 _ADD_ROWS = f"""
 /* Add the selected rows of a weight, each times its spike; sixteen sums at a time fit into $t2. */
-static void add_rows_${{n0}}_${{n1}}_$n2(
+static void add_rows_${{n0}}_${{n1}}_${{n2}}_$n3(
     const $t1 *restrict weight, const int32_t *restrict row, const $event *restrict spike, int32_t events,
-    int32_t size, int32_t *restrict current)
+    int32_t size, $t3 *restrict current)
 {{{"".join(map(_sums, _SIDE_BY_SIDE))}
     for (int32_t e = 0; e < events; e++) {{
         const $t1 *const w = weight + row[e];
         const int32_t s = spike[e];
         for (int32_t i = 0; i < size; i++) {{
-            current[i] += s * w[i];
+            current[i] = ($t3)(current[i] + s * w[i]);
         }}
     }}
 }}
@@ -122,7 +122,7 @@ static void add_rows_${{n0}}_${{n1}}_$n2(
 
 _CONVOLVE = """
 static void $name(
-    const $t0 *restrict spikes, const $t1 *restrict weight, const window *g, int32_t *restrict current)
+    const $t0 *restrict spikes, const $t1 *restrict weight, const window *g, $t3 *restrict current)
 {
     int32_t row[EVENTS];
     $event spike[EVENTS];
@@ -147,7 +147,7 @@ static void $name(
                                 if (events < 0) {
                                     events = list_$n0(spikes, first, last, apart, row, spike);
                                 }
-                                add_rows_${n0}_${n1}_$n2(
+                                add_rows_${n0}_${n1}_${n2}_$n3(
                                     selected + before, row, spike, events, g->out_size,
                                     current + (pixel * g->groups + group) * g->out_size);
                             }
@@ -163,7 +163,7 @@ static void $name(
 _CONVOLVE_ALONG = """
 /* As the window moves by one column, what a spike adds to a row of the output lies together. */
 static void $name(
-    const $t0 *restrict spikes, const $t1 *restrict weight, const window *g, int32_t *restrict current)
+    const $t0 *restrict spikes, const $t1 *restrict weight, const window *g, $t3 *restrict current)
 {
     int32_t row[EVENTS];
     $event spike[EVENTS];
@@ -181,7 +181,7 @@ static void $name(
                     const int32_t down = reached(
                         y, ky, g->dilation_down, g->stride_down, g->top, g->out_height);
                     if (down >= 0) {
-                        add_rows_${n0}_${n1}_$n2(
+                        add_rows_${n0}_${n1}_${n2}_$n3(
                             weight + ky * plane + (left - from) * g->out_size, row, spike, events,
                             (end - left) * g->out_size, current + (down * g->out_width + left) * g->out_size);
                     }
@@ -205,8 +205,8 @@ def _cut(convolve: str) -> str:
 
 _DEPTHWISE = """
 /* A convolution whose channels do not meet. */
-static void depthwise_${n0}_$n1(
-    const $t0 *restrict spikes, const $t1 *restrict weight, const window *g, int32_t *restrict current)
+static void depthwise_${n0}_${n1}_$n2(
+    const $t0 *restrict spikes, const $t1 *restrict weight, const window *g, $t2 *restrict current)
 {
     const int32_t channels = g->groups;
     for (int32_t y = 0; y < g->in_height; y++) {
@@ -219,9 +219,9 @@ static void depthwise_${n0}_$n1(
                         x, kx, g->dilation_right, g->stride_right, g->left, g->out_width);
                     if (right >= 0) {
                         const $t1 *const w = weight + (ky * g->kernel_width + kx) * channels;
-                        int32_t *const out = current + (down * g->out_width + right) * channels;
+                        $t2 *const out = current + (down * g->out_width + right) * channels;
                         for (int32_t c = 0; c < channels; c++) {
-                            out[c] += (int32_t)s[c] * w[c];
+                            out[c] = ($t2)(out[c] + s[c] * w[c]);
                         }
                     }
                 }
@@ -232,13 +232,14 @@ static void depthwise_${n0}_$n1(
 """
 
 _SCALE = """
-static void scale_${n0}_$n1(
+static void scale_${n0}_${n1}_$n2(
     const $t0 *restrict spikes, const $t1 *restrict weight, int32_t pixels, int32_t channels,
-    int32_t *restrict current)
+    $t2 *restrict current)
 {
     for (int32_t p = 0; p < pixels; p++) {
         for (int32_t c = 0; c < channels; c++) {
-            current[p * channels + c] += (int32_t)spikes[p * channels + c] * weight[c];
+            const int32_t i = p * channels + c;
+            current[i] = ($t2)(current[i] + spikes[i] * weight[c]);
         }
     }
 }

@@ -12,6 +12,7 @@ from snnc.ir.bounds import count_bounds
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.operations import largest_count
+from snnc.ir.potentials import potential_bounds
 from snnc.ir.snn import Function, IntegrateFire, SnnGraph
 
 
@@ -55,18 +56,26 @@ class Widths:
     Attributes:
         values: of each node's value; in the layerwise schedule, of its sum over the run.
         counts: of ``N`` of each population and of each function of counts.
+        potentials: of ``v`` of each population.
         bounds: largest magnitude of each value.
         sums: largest magnitude of the sum of all spikes of each node that gives them, up to any step.
+        small: whether memory matters more than time and long runs.
     """
 
     values: dict[str, Width]
     counts: dict[str, Width]
+    potentials: dict[str, Width]
     bounds: dict[str, int] = field(compare=False)
     sums: dict[str, int] = field(compare=False)
+    small: bool = False
 
 
-def widths(graph: SnnGraph, timesteps: int) -> Widths:
-    """Return the narrowest types for runs of ``timesteps``; currents and potentials have 32 bits."""
+def widths(graph: SnnGraph, timesteps: int, small: bool = False) -> Widths:
+    """Return the narrowest types for runs of ``timesteps``.
+
+    Currents have 32 bits, and so have potentials, which would not hold longer runs otherwise; where memory
+    matters more, those have 16 that are proved to fit.
+    """
     bounds = value_bounds(replace(graph, max_timesteps=timesteps))
     kinds = value_kinds(graph)
     values = {
@@ -79,16 +88,20 @@ def widths(graph: SnnGraph, timesteps: int) -> Widths:
     }
     sums = count_bounds(graph, timesteps)
     counts |= {node.name: Width.holding(sums[node.name]) for node in graph if isinstance(node, Function)}
-    return Widths(values, counts, bounds, sums)
+    potentials = {node.name: Width.I32 for node in graph.of_type(IntegrateFire)}
+    if small:
+        reached = potential_bounds(graph, timesteps)
+        potentials |= {name: Width.I16 for name, bound in reached.items() if bound <= Width.I16.most}
+    return Widths(values, counts, potentials, bounds, sums, small)
 
 
-def longest(graph: SnnGraph) -> int:
+def longest(graph: SnnGraph, small: bool = False) -> int:
     """Return the largest T that needs no wider type than the calibrated T does."""
-    wanted = widths(graph, graph.timesteps)
+    wanted = widths(graph, graph.timesteps, small)
     low, high = graph.timesteps, max(graph.max_timesteps, graph.timesteps)
     while low < high:
         middle = (low + high + 1) // 2
-        if widths(graph, middle) == wanted:
+        if widths(graph, middle, small) == wanted:
             low = middle
         else:
             high = middle - 1

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import ClassVar, TypeVar
 
+import numpy as np
+
 from snnc.backends.numba_cpu.execution.runs import Prepared, Run, floats, integers
 from snnc.backends.numba_cpu.kernels.thread_team import POSIX, ThreadTeam
 from snnc.backends.numba_cpu.machine.cache import announce
@@ -19,6 +21,7 @@ from snnc.ir.batch import Batch, Given
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.protocol import RecordOptions, Trace, check_run
+from snnc.simulation.reference import presented
 
 T = TypeVar("T")
 
@@ -79,9 +82,14 @@ class NumbaSimulator:
         as views whose channels lie last in memory; given trains of that layout are read fastest.
         """
         batch, given = check_run(graph, inputs, timesteps, given)
+        frames = _frames_given(graph, batch)
+        given = {**frames, **given}
         request = self._request(graph, timesteps, record, tuple(given))
         trains = {name: given[name] for name in request.given}
-        return self._run(self._prepare(request, batch, trains), len(batch))
+        trace = self._run(self._prepare(request, batch, trains), len(batch))
+        kind = np.int32 if graph.integer else np.float32
+        trace.trains |= {n: train.astype(kind) for n, train in frames.items() if n in record.trains}
+        return trace
 
     def _request(
         self, graph: SnnGraph, timesteps: int, record: RecordOptions, given: tuple[str, ...]
@@ -125,9 +133,12 @@ class NumbaSimulator:
         Raises:
             InputError: a potential could leave 32 bits.
         """
-        request = self._request(graph, timesteps, RecordOptions(), ())
-        ranges = value_ranges(request, {}, _encoded(request)) if request.integer else {}
-        counts = count_ranges(request, {}, _encoded(request))
+        frames = tuple(node.name for node in graph.encoders if node.varies)
+        request = self._request(graph, timesteps, RecordOptions(), frames)
+        encoded = _encoded(request)
+        given = {name: encoded[name] for name in frames}
+        ranges = value_ranges(request, given, encoded) if request.integer else {}
+        counts = count_ranges(request, given, encoded)
         return Planner(request, ranges, self._density(request), self._shares(images), counts).plan()
 
     def profile(self, graph: SnnGraph, inputs: Given, timesteps: int, rounds: int = 10) -> dict[str, float]:
@@ -140,8 +151,9 @@ class NumbaSimulator:
             rounds: of which the shortest counts.
         """
         batch, _ = check_run(graph, inputs, timesteps, None)
-        request = self._request(graph, timesteps, RecordOptions(), ())
-        return self._prepare(request, batch, {}).profile(rounds)
+        frames = _frames_given(graph, batch)
+        request = self._request(graph, timesteps, RecordOptions(), tuple(frames))
+        return self._prepare(request, batch, frames).profile(rounds)
 
     def _shares(self, images: int) -> int:
         """Return how many threads work on one image: several where there is but one."""
@@ -156,6 +168,17 @@ class NumbaSimulator:
         if self.threads == 1 or len(stops) < 2:
             return run.trace(map(run.run, starts, stops))
         return run.trace(self._team.workers.map(run.run, starts, stops))
+
+
+def _frames_given(graph: SnnGraph, inputs: Batch) -> dict[str, NumberArray]:
+    """Return what each step sees of inputs that are frames, (T + K, batch, *shape): spikes that are given."""
+    found = {}
+    for node in graph.encoders:
+        if node.varies:
+            q = inputs.arrays[node.name]
+            silence = np.zeros((graph.settle_steps, len(q), *node.shape), q.dtype)
+            found[node.name] = np.concatenate([presented(node, q), silence])
+    return found
 
 
 def _encoded(request: Request) -> dict[str, Interval]:

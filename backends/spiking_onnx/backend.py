@@ -80,7 +80,7 @@ class SpikingOnnx:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what float32 convolutions cannot hold exactly."""
-        if found := unknown_operations(graph, KINDS, tuple(Firing)):
+        if found := unknown_operations(graph, KINDS, tuple(Firing), over_time=True):
             return found
         if not graph.integer:
             node = graph[graph.outputs[0]]

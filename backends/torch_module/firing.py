@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from snnc.backends.torch_module.operators import per_channel
+from snnc.errors import UsageError
 from snnc.ir.operations import Firing, firing, unmatched
 from snnc.ir.snn import IntegrateFire
 
@@ -93,6 +94,8 @@ def fired(
             if given.negative_threshold is not None:
                 held = (wanted < 0) & (m >= -per_channel(given.negative_threshold, rank))
                 wanted = torch.where(held, torch.zeros_like(wanted), wanted)
+        case Firing.LEAKY:
+            raise UsageError(f"{node.name!r} is leaky, which modules of PyTorch do not run")
         case _:
             raise unmatched(rule)
     s = torch.clamp(wanted, low, high)

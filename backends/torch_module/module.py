@@ -83,7 +83,7 @@ class SpikingModule(nn.Module):
         """Take the arrays of an artefact.
 
         Raises:
-            UsageError: a part of it runs as ordinary ONNX.
+            UsageError: a part of it runs as ordinary ONNX, it sees frames, or its neurons leak.
             UnknownOperationError: it holds a node or a setting that is not known.
         """
         super().__init__()
@@ -93,6 +93,8 @@ class SpikingModule(nn.Module):
                 f"first "
                 f"{artefact.host.nodes[0].name!r}: convert with host='none', or cut the network there"
             )
+        if (what := artefact.graph.changing) is not None:
+            raise UsageError(f"{artefact.graph.name} cannot be run as a module of PyTorch: {what}")
         self.graph = artefact.graph
         self.timesteps = artefact.graph.timesteps
         self._layouts, self._output_layouts = artefact.layouts, artefact.output_layouts

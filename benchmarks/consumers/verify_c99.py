@@ -3,12 +3,14 @@
     python benchmarks/consumers/verify_c99.py                    # the bundled network
     python benchmarks/consumers/verify_c99.py NETWORK.snn.onnx   # another one
 
-On Debian: apt install gcc-multilib clang valgrind gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm.
+On Debian: apt install gcc-multilib clang valgrind gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross.
 What is not installed is left out, and the table says so.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from subjects import FOLDER, SUBJECTS, Row, show, subject
 
 from snnc.artefact import load
 from snnc.backends import load_backend, load_simulator
+from snnc.backends.c99.backend import CAPABILITIES
 from snnc.backends.deployment import deploy
 from snnc.backends.golden import read_golden
 from snnc.backends.manifest import read
@@ -72,6 +75,7 @@ TRIALS = (
     Trial("gcc, ASan and UBSan", ("gcc", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")),
     Trial("gcc, valgrind", ("gcc", "-O1", "-g"), ("valgrind", "-q", "--error-exitcode=9")),
     Trial("clang -O2", ("clang", "-O2")),
+    Trial("gcc, ARM64 in QEMU", ("aarch64-linux-gnu-gcc", "-O2", "-static"), ("qemu-aarch64",)),
     Trial(
         "arm-none-eabi-gcc, Cortex-M4 in QEMU",
         ("arm-none-eabi-gcc", *CORTEX, "--specs=rdimon.specs", "-T", str(HERE / "cortex_m4.ld")),
@@ -158,11 +162,12 @@ def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[st
 
 def main(paths: Sequence[str]) -> int:
     """Try everything on some artefacts, by default on the converted networks of the zoo."""
-    bundles, artefacts = {}, {Path(path).stem: Path(path) for path in paths}
-    for path in map(Path, paths):
-        bundles[path.stem] = FOLDER / "bundles" / f"{path.stem}-c99"
-        bundles[path.stem].parent.mkdir(parents=True, exist_ok=True)
-        deploy(load(path), load_backend("c99"), bundles[path.stem], source=path, force=True)
+    bundles, artefacts = {}, {}
+    for path, profile in itertools.product(map(Path, paths), CAPABILITIES.profiles):
+        name = f"{path.stem}, {profile}"
+        artefacts[name], bundles[name] = path, FOLDER / "bundles" / f"{path.stem}-c99-{profile}"
+        bundles[name].parent.mkdir(parents=True, exist_ok=True)
+        deploy(load(path), load_backend("c99", profile), bundles[name], source=path, force=True)
     if not paths:
         bundles = {name: subject(name).deploy("c99") for name in SUBJECTS}
         artefacts = {name: subject(name).path for name in SUBJECTS}

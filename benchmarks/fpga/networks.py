@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.common import corpus_data
 from snnc.artefact import save
 from snnc.compiler import Options, convert
+from snnc.data.preprocessing import Preprocessing
 from snnc.models import calibration_data, resolve, test_data
 
 CALIBRATION_ROWS = 500
@@ -23,6 +27,8 @@ def write(name: str, folder: Path, shared: Path) -> None:
         shared: the folder of the corpus.
     """
     options = Options(timesteps=4, preset="balanced")
+    preprocessing: Preprocessing | Mapping[str, Any] | None
+    labels: NDArray[np.integer[Any]]
     if name.startswith("zoo:"):
         entry = resolve(name)
         (x, _), (test, labels) = calibration_data(entry), test_data(entry)

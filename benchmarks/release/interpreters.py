@@ -1,9 +1,9 @@
 """Install a wheel under every Python that snnc supports, and convert and evaluate a network with it.
 
-    python -m benchmarks.release.interpreters dist/snnc-*.whl
+    python -m benchmarks.release.interpreters dist/snnc-*.whl [--tests] [3.12 ...]
 
-An interpreter is ``python3.N`` on the PATH, or a folder of pyenv. What is not there is said. Needs a package
-index.
+An interpreter is ``python3.N`` on the PATH, or a folder of pyenv. What is not there is said. ``--tests`` also
+runs the core of the test suite on this checkout. Needs a package index.
 """
 
 from __future__ import annotations
@@ -14,7 +14,21 @@ import sys
 import tempfile
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent.parent
+WORKS = "works"
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+CORE = (
+    "reference",
+    "numba",
+    "verification",
+    "rewriter",
+    "quantisation",
+    "passes_snn",
+    "artefact_file",
+    "cli_convert",
+)
+"""Tests of what the references mean, of the simulator, the passes, the file and the command line."""
+NEEDED_BY_TESTS = ("pytest", "hypothesis", "jsonschema", "pillow")
 TRIAL = (
     ("convert", "zoo:fashion-cnn", "--preset", "fast", "-T", "2", "-o", "n.snn.onnx"),
     ("eval", "n.snn.onnx", "--limit", "100"),
@@ -33,8 +47,11 @@ def interpreter(version: str) -> str | None:
     return None
 
 
-def trial(python: str, wheel: Path) -> str:
-    """Return what came of an installation: ``works``, or the last line of what went wrong."""
+def trial(python: str, wheel: Path, tests: bool) -> str:
+    """Return what came of an installation, and of the tests where they are wanted.
+
+    It is ``works`` with what was done, or the last line of what went wrong.
+    """
     with tempfile.TemporaryDirectory(prefix="snnc-release-") as folder:
         program = Path(folder) / "venv" / "bin"
         calls = [
@@ -46,18 +63,31 @@ def trial(python: str, wheel: Path) -> str:
             done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode:
                 return f"{Path(call[0]).name} {call[1]}: {(done.stderr.splitlines() or ['no output'])[-1]}"
-    return "works"
+        if not tests:
+            return f"{WORKS}: installed, a network converted and evaluated"
+        install = [str(program / "python"), "-m", "pip", "install", "--quiet", *NEEDED_BY_TESTS]
+        subprocess.run(install, capture_output=True, check=True)
+        files = [f"tests/test_{name}.py" for name in CORE]
+        command = [str(program / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        told = (done.stdout.splitlines() or ["no output"])[-1]
+    return f"{WORKS}; the tests: {told}" if done.returncode == 0 else f"the tests: {told}"
 
 
 def main(arguments: list[str]) -> int:
     """Print a table; 1 if an interpreter that is there does not work."""
-    (name,) = arguments
+    (wheel,) = (name for name in arguments if name.endswith(".whl"))
+    wanted = [name for name in arguments if name in VERSIONS] or VERSIONS
     print("| Python | result |\n|---|---|")
     failed = 0
-    for version in VERSIONS:
+    for version in wanted:
         python = interpreter(version)
-        result = "not installed here" if python is None else trial(python, Path(name))
-        failed += result not in ("works", "not installed here")
+        result = (
+            "not tested: there is none here"
+            if python is None
+            else trial(python, Path(wheel), "--tests" in arguments)
+        )
+        failed += python is not None and not result.startswith(WORKS)
         print(f"| {version} | {result} |", flush=True)
     return int(failed > 0)
 

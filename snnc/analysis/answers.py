@@ -17,6 +17,7 @@ from snnc.ir.layout import InputLayout
 from snnc.ir.snn import Readout, SnnGraph
 from snnc.progress import Callback, Progress, as_progress
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
+from snnc.simulation.reference import leaky_readout
 from snnc.source.finish import Finish
 from snnc.source.source_session import SourceSession
 
@@ -134,6 +135,9 @@ def all_outputs_of(
 def _after_every_step(readout: Readout, trace: Trace, kind: np.dtype[Any]) -> NumberArray:
     """Return what a read-out holds after every step, (T + K, n, *shape)."""
     currents = np.add.reduce([trace.trains[name] for name in readout.inputs], dtype=kind)
+    if readout.leaky:
+        wide = currents.astype(np.int64) if currents.dtype.kind == "i" else currents
+        return leaky_readout(readout, wide).astype(kind)
     biased = np.minimum(np.arange(1, len(currents) + 1), trace.timesteps).astype(currents.dtype)
     bias = per_channel(readout.bias, len(readout.shape))
     total: NumberArray = currents.cumsum(axis=0, dtype=currents.dtype)

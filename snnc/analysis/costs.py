@@ -7,7 +7,9 @@ hardware that skips zeros, is given as well (``effective``); padding, which no s
 
 The kind of operation depends on the payload. A unit spike adds a weight: an accumulate (AC). A spike of
 several levels multiplies it: a multiply-accumulate (MAC). An integer that is sent in one step as several unit
-spikes counts as that many. The first layer multiplies the analogue input, once per image.
+spikes counts as that many. The first layer multiplies the analogue input, once per image; of frames it
+multiplies each, whatever is zero in them. A neuron that leaks multiplies its potential by its decay in each
+step, and one with a synaptic filter its current.
 
 A function of counts sends spikes of its own, and is counted as evaluated as a whole in every step
 (:func:`snnc.analysis.node_costs.evaluation`). A product of two counts is a MAC, as is the multiplication of
@@ -31,7 +33,7 @@ from snnc.analysis.node_costs import NOTHING, CountMap, Evaluation, evaluation, 
 from snnc.ir import ann, snn
 from snnc.ir.bounds import count_bounds
 from snnc.ir.neuron import Neuron
-from snnc.ir.operations import check_known, operations, populations
+from snnc.ir.operations import check_known, largest_spike, operations, populations
 from snnc.simulation.protocol import Activity
 
 
@@ -76,7 +78,7 @@ class Costs:
     Attributes:
         layers: of each population, summed over ``images``.
         functions: of each function of counts that sends events of its own, likewise.
-        first_layer_macs: multiplications by the analogue input, per image.
+        first_layer_macs: multiplications by the analogue input, per image: once, or in each of T frames.
         first_layer_effective: of these, the ones by a weight other than zero.
         zero_weights: share of the weights that are zero.
         images: how many were run.
@@ -123,7 +125,7 @@ class Costs:
 
     @property
     def products(self) -> float:
-        """Products of counts, MACs, per image over all steps."""
+        """Products with counts and decays, MACs, per image over all steps."""
         return sum(layer.own.products for layer in self.senders) / self.images
 
     @property
@@ -195,6 +197,7 @@ def count(graph: snn.SnnGraph, activity: Mapping[str, Activity], images: int, ti
     """
     reach, effective = fan_outs(graph), fan_outs(graph, effective=True)
     encoders = graph.of_type(snn.Encode)
+    seen = {node.name: timesteps if node.varies else 1 for node in encoders}
     steps = timesteps + graph.settle_steps
 
     def layer(node: snn.IntegrateFire | snn.Function) -> Layer:
@@ -206,8 +209,8 @@ def count(graph: snn.SnnGraph, activity: Mapping[str, Activity], images: int, ti
     return Costs(
         layers=tuple(map(layer, graph.of_type(snn.IntegrateFire))),
         functions=tuple(layer(node) for node in graph if isinstance(node, snn.Function)),
-        first_layer_macs=sum(int(reach[node.name].sum()) for node in encoders),
-        first_layer_effective=sum(int(effective[node.name].sum()) for node in encoders),
+        first_layer_macs=sum(int(reach[node.name].sum()) * seen[node.name] for node in encoders),
+        first_layer_effective=sum(int(effective[node.name].sum()) * seen[node.name] for node in encoders),
         zero_weights=weight_sparsity(graph),
         images=images,
         steps=steps,
@@ -253,14 +256,16 @@ def payload(graph: snn.SnnGraph, timesteps: int) -> str:
     A graded neuron may carry all that it can ever send in one event, so its levels grow with T. An event of a
     function of counts carries a change of its count, up to the largest of them.
     """
-    found = dict.fromkeys(_payload(node.neuron, timesteps) for node, _ in populations(graph))
+    found = dict.fromkeys(_payload(graph, node, timesteps) for node, _ in populations(graph))
     counts = count_bounds(graph, timesteps)
     found |= dict.fromkeys(f"levels:{counts[node.name]}" for node in graph if isinstance(node, snn.Function))
     return "+".join(found) or "none"
 
 
-def _payload(neuron: Neuron, timesteps: int) -> str:
-    return neuron.payload if neuron.limit is not None else f"levels:{neuron.capacity(timesteps)}"
+def _payload(graph: snn.SnnGraph, node: snn.IntegrateFire, timesteps: int) -> str:
+    if node.neuron.limit is not None:
+        return node.neuron.payload
+    return f"levels:{largest_spike(node, timesteps, graph.settle_steps)}"
 
 
 def macs_of_ann(graph: ann.AnnGraph) -> dict[str, int]:

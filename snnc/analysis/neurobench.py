@@ -53,6 +53,11 @@ def footprint(graph: SnnGraph, neurons: int) -> int:
     check_known(graph)
     parameters = sum(array.nbytes for array in _parameters(graph))
     states = 4 * (neurons + sum(node.channels for node in graph.of_type(Readout)))
+    for population in graph.of_type(IntegrateFire):
+        more = (population.synapse_decay is not None) + (population.refractory > 0)
+        states += 4 * more * int(np.prod(population.shape))
+    for readout in graph.of_type(Readout):
+        states += 4 * (readout.synapse_decay is not None) * int(np.prod(readout.shape))
     inputs = sum(2 * int(np.prod(node.shape)) for node in graph.of_type(Encode))
     return parameters + states + inputs
 
@@ -72,10 +77,14 @@ def _parameters(graph: SnnGraph) -> list[np.ndarray]:
         found += [node.threshold, node.bias, node.v_init]
         found += [
             values
-            for values in (node.negative_threshold, node.breakpoints, node.step_values)
+            for values in (
+                *(node.negative_threshold, node.breakpoints, node.step_values),
+                *(node.decay, node.synapse_decay, node.reset_to, node.reset_by),
+            )
             if values is not None
         ]
-    found += [node.bias for node in graph.of_type(Readout)]
+    for readout in graph.of_type(Readout):
+        found += [v for v in (readout.bias, readout.decay, readout.synapse_decay) if v is not None]
     return found + [node.values for node in graph.of_type(ConstantCurrent)]
 
 

@@ -165,7 +165,7 @@ class Evaluation:
     """What one evaluation of a node takes beside the synapses that its events reach.
 
     Attributes:
-        products: multiplications by a count, MACs.
+        products: multiplications by a count or a decay, MACs.
         lookups: table look-ups.
         divisions: divisions and square roots.
     """
@@ -179,11 +179,15 @@ NOTHING = Evaluation()
 
 
 def evaluation(graph: snn.SnnGraph, node: Operation) -> Evaluation:
-    """Return what a node computes in one step for one image, beside its synapses."""
+    """Return what a node computes in one step for one image, beside its synapses.
+
+    Sums into read-outs count nothing, and neither do the few products of one that leaks.
+    """
     size = prod(node.shape)
     match node:
         case snn.IntegrateFire():
-            return Evaluation(lookups=0 if node.breakpoints is None else size)
+            decays = (node.decay is not None) + (node.synapse_decay is not None)
+            return Evaluation(products=decays * size, lookups=0 if node.breakpoints is None else size)
         case snn.CountProduct():
             return Evaluation(products=2 * size)
         case snn.CountMatrixProduct():

@@ -27,7 +27,7 @@ from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.ir.segments import split
-from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.ir.snn import Encode, IntegrateFire, Presented, SnnGraph
 from snnc.simulation.protocol import Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.finish import Finish
@@ -341,11 +341,24 @@ class Artefact:
     @cached_property
     def takes(self) -> dict[str, NetworkInput]:
         """What the artefact's inputs take, by their names, in their order."""
-        found = {name: NetworkInput.of(layout) for name, layout in self.layouts.items()}
+        found = {name: self._takes(name, layout) for name, layout in self.layouts.items()}
         if self.host is None:
             return found
         ports = self.host.inputs
         return {port.name: found.get(port.name) or NetworkInput.of_shape(port.shape) for port in ports}
+
+    def _takes(self, name: str, layout: InputLayout) -> NetworkInput:
+        """Return what an input takes: of frames as many as there are steps, or any number."""
+        node = self.graph[name]
+        if not isinstance(node, Encode) or not node.varies:
+            return NetworkInput.of(layout)
+        steps = self.graph.timesteps if node.presented is Presented.ACCUMULATED else None
+        return NetworkInput.of_shape((steps, *layout.source_shape))
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether rows are frames that add up to those of the source network."""
+        return any(node.presented is Presented.ACCUMULATED for node in self.graph.encoders)
 
     def _arrays(self, x: Given) -> dict[str, NumberArray]:
         """Return the rows of every input by its name."""
@@ -402,7 +415,14 @@ class Artefact:
         Raises:
             NonFiniteError: a value is not finite.
         """
-        found: FloatArray = self.layouts[name].to_canonical(values).astype(np.float32)
+        layout, node = self.layouts[name], self.graph[name]
+        found: FloatArray
+        if isinstance(node, Encode) and node.varies:
+            each = values.reshape(-1, *layout.source_shape)
+            found = layout.to_canonical(each).astype(np.float32)
+            found = found.reshape(*values.shape[:2], *node.shape)
+        else:
+            found = layout.to_canonical(values).astype(np.float32)
         if not np.isfinite(found).all():
             what = "the input" if len(self.layouts) == 1 else f"the input {name!r}"
             raise NonFiniteError(f"{what} holds NaN or infinity; check the preprocessing")

@@ -143,12 +143,17 @@ def _arrays(node: SnnNode) -> list[NumberArray]:
         case ConstantCurrent():
             return [node.values]
         case IntegrateFire():
-            optional = (node.negative_threshold, node.breakpoints, node.step_values)
+            optional = (node.negative_threshold, node.breakpoints, node.step_values, *_leak(node))
             return [node.threshold, node.bias, node.v_init, *(v for v in optional if v is not None)]
         case Readout():
-            return [node.bias]
+            return [node.bias, *(values for values in _leak(node) if values is not None)]
         case _:
             return []
+
+
+def _leak(node: IntegrateFire | Readout) -> tuple[NumberArray | None, ...]:
+    resets = (node.reset_to, node.reset_by) if isinstance(node, IntegrateFire) else ()
+    return (node.decay, node.synapse_decay, *resets)
 
 
 def _reals(node: SnnNode) -> list[NumberArray]:

@@ -26,6 +26,7 @@ from string import Template
 from onnx import FunctionProto, TensorProto, parser
 
 from snnc.artefact.count_functions import count_function_texts
+from snnc.artefact.leaky_functions import leaky_texts
 from snnc.errors import InternalError
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, unmatched
@@ -135,6 +136,21 @@ _PLAIN = {
     typed = Cast<to = $carrier>(values)
     state = Expand(typed, sizes)
 }""",
+    # A run of more or fewer steps than there are frames fails here: there is but one offset.
+    "LastFrame": """(frames, steps) => (last) {
+    sizes = Shape<start = 1, end = 2>(frames)
+    first = Constant<value_int = 0>()
+    count = Gather(sizes, first)
+    over = Sub(count, steps)
+    apart = Abs(over)
+    offsets = Constant<value_ints = [-1]>()
+    offset = Gather(offsets, apart)
+    last = Add(count, offset)
+}""",
+    "Frame": """(frames, step, last) => (frame) {
+    place = Min(step, last)
+    frame = Gather<axis = 1>(frames, place)
+}""",
     "Present": """(value, times) => (presented) {
     typed = Cast<to = $carrier>(value)
     presented = Mul(typed, times)
@@ -194,6 +210,8 @@ def firing_function(rule: Firing) -> str:
             return "IntegrateFireGraded"
         case Firing.STEPS:
             return "IntegrateFireSteps"
+        case Firing.LEAKY:
+            return "IntegrateFireLeaky"
         case _:
             raise unmatched(rule)
 
@@ -214,11 +232,15 @@ def texts(schedule: Schedule, carrier: Carrier) -> dict[str, str]:
             found[by_digits(operation, digits)] = _digit_text(operation, digits)
     for kind in Firing:
         neuron = _steps_text if schedule is Schedule.SYNCHRONOUS else _layerwise_text
+        if kind is Firing.LEAKY:
+            continue
         if kind is Firing.STEPS:
             neuron = (
                 _step_function_text if schedule is Schedule.SYNCHRONOUS else _layerwise_step_function_text
             )
         found[firing_function(kind)] = neuron(kind, carrier)
+    if schedule is Schedule.SYNCHRONOUS:
+        found |= leaky_texts(carrier is Carrier.INTEGER)
     return {name: Template(text).substitute(carrier=carrier.value) for name, text in found.items()}
 
 
@@ -293,6 +315,8 @@ def _steps_text(kind: Firing, carrier: Carrier) -> str:
             lines += ["high = Identity(limit)", "low = Identity(zero)"]
         case Firing.STEPS:
             raise InternalError("a step function has a function of its own")
+        case Firing.LEAKY:
+            raise InternalError("leaky neurons have a function of their own")
         case _:
             raise unmatched(kind)
     lines += [

@@ -96,6 +96,7 @@ class ModelBuilder:
         batch: tensor that holds the number of samples.
         times: T as a value of the carrier's type.
         on: 1 while ``t < T``, else 0; it exists only where there are settle steps.
+        step: the number of the step, inside.
     """
 
     def __init__(self, schedule: Schedule, carrier: Carrier, names: TensorNames) -> None:
@@ -110,7 +111,9 @@ class ModelBuilder:
         self._taken = {*names.inputs, names.steps, *names.outputs}
         self._presented: dict[str, str] = {}
         self._zero = ""
-        self.batch, self.times, self.on = map(self.name, ("batch size", "T as carried", "t < T"))
+        self.batch, self.times, self.on, self.step = map(
+            self.name, ("batch size", "T as carried", "t < T", "t")
+        )
         self.outside.nodes += [
             helper.make_node("Shape", [names.inputs[0]], [self.batch], start=0, end=1),
             helper.make_node("Cast", [names.steps], [self.times], to=carrier),
@@ -125,8 +128,8 @@ class ModelBuilder:
         self._taken.add(name)
         return name
 
-    def value(self, name: str, shape: Shape, element: int | None = None) -> ValueInfoProto:
-        """Declare a tensor of (batch, *shape)."""
+    def value(self, name: str, shape: Sequence[int | str], element: int | None = None) -> ValueInfoProto:
+        """Declare a tensor of (batch, *shape), of which an axis without a fixed size has a name."""
         element = self.carrier if element is None else element
         return helper.make_tensor_value_info(name, element, ["batch", *shape])
 
@@ -167,6 +170,13 @@ class ModelBuilder:
         """Return something constant as one step sees it: zero once ``t >= T``."""
         return self._present(self.inside, tensor, self.on) if settle_steps else tensor
 
+    def frame(self, frames: str, wish: str, settle_steps: int) -> str:
+        """Return what a step sees of frames, (batch, T, *shape): its own, and zero once ``t >= T``."""
+        last, seen = self.name(f"last frame of {wish}"), self.name(f"{wish} of this step")
+        self.call(self.outside, "LastFrame", [frames, self.names.steps], [last], {})
+        self.call(self.inside, "Frame", [frames, self.step, last], [seen], {})
+        return self.in_a_step(seen, settle_steps)
+
     def _present(self, scope: Scope, tensor: str, times: str) -> str:
         key = f"{tensor} x {times}"
         if key not in self._presented:
@@ -204,7 +214,7 @@ class ModelBuilder:
 
     def close_loop(self, settle_steps: int) -> None:
         """Add the loop over T + K steps around what was written ``inside``."""
-        trips, step = self.names.steps, self.name("t")
+        trips, step = self.names.steps, self.step
         first: list[NodeProto] = []
         if settle_steps:
             trips, early = self.name("T + K"), self.name("t < T as truth")

@@ -13,8 +13,9 @@ from onnx.external_data_helper import uses_external_data
 
 from snnc.artefact.calls import node_of
 from snnc.artefact.functions import firing_function
+from snnc.artefact.leaky_functions import read_leak
 from snnc.artefact.model_builder import OWNER
-from snnc.artefact.writer import FINE, ORDER, ORIGIN, STANDS_FOR
+from snnc.artefact.writer import FINE, ORDER, ORIGIN, PRESENTED, STANDS_FOR
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.neuron import Code, Neuron
 from snnc.ir.operations import Firing
@@ -24,6 +25,7 @@ from snnc.ir.snn import (
     ConstantCurrent,
     Encode,
     IntegrateFire,
+    Presented,
     Readout,
     SnnNode,
 )
@@ -107,6 +109,8 @@ class _Reader:
                 found = found.with_(stands_for=metadata[STANDS_FOR], fine=fine)
             elif isinstance(found, IntegrateFire):
                 self.untold.add(found.name)
+            elif isinstance(found, Encode) and PRESENTED in metadata:
+                found = found.with_(presented=Presented(metadata[PRESENTED]), shape=found.shape[1:])
             self.found[int(metadata[ORDER])] = found
             self.sources[node.output[0]] = (node.name,)
         elif OWNER in metadata:
@@ -115,7 +119,7 @@ class _Reader:
             self.read(node.attribute[0].g)
         elif node.op_type == "Present" and node.input[0] in self.arrays:
             self.arrays[node.output[0]] = self.arrays[node.input[0]]
-        elif node.op_type == "Present":
+        elif node.op_type in ("Present", "Frame"):
             self.sources[node.output[0]] = self.sources[node.input[0]]
         elif node.op_type == "Add" and node.input[0] in self.sources:
             self.sources[node.output[0]] = self.sources[node.input[0]] + self.sources[node.input[1]]
@@ -149,6 +153,16 @@ class _Reader:
                 return ConstantCurrent(**common, values=self.arrays[node.input[0]])
             case "Concat":
                 return Concat(**common)
+            case "ReadoutLeaky":
+                gain = np.array(settings["gain"], np.float32)
+                found, leak = read_leak(settings, parameters[1:])
+                return Readout(
+                    **common,
+                    **leak,
+                    bias=parameters[0].reshape(-1),
+                    scale=number(settings["scale"]),
+                    gain=gain if "gain" in found else None,
+                )
             case "Readout" | "ReadoutPerChannel":
                 return Readout(
                     **common,
@@ -172,6 +186,9 @@ class _Reader:
             filled, values, _ = low
             points = np.ascontiguousarray(filled.reshape(-1, MOST_BREAKPOINTS)[:, : len(values) - 1])
             spikes, low = spikes or None, []
+        leak: dict[str, Any] = {}
+        if kind is Firing.LEAKY:
+            (_, leak), low = read_leak(settings, low), []
         return IntegrateFire(
             **common,
             threshold=threshold,
@@ -190,6 +207,7 @@ class _Reader:
             step_values=values,
             potential_unit=_told(settings.get("v_unit", ())),
             potential_zero=_told(settings.get("v_zero", ())),
+            **leak,
         )
 
 

@@ -21,13 +21,14 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from snnc.artefact import functions
 from snnc.artefact.calls import Call, Stateless, call_of, pool
 from snnc.artefact.functions import Carrier
+from snnc.artefact.leaky_functions import leaky_call
 from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope, State, tensor_names
 from snnc.artefact.precision import node_digits
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Operation, firing, operations
+from snnc.ir.operations import Operation, firing, largest_spike, operations
 from snnc.ir.snn import (
     MOST_BREAKPOINTS,
     Concat,
@@ -37,6 +38,7 @@ from snnc.ir.snn import (
     Encode,
     Function,
     IntegrateFire,
+    Presented,
     Readout,
     SnnGraph,
     SnnNode,
@@ -47,6 +49,9 @@ ORDER, ORIGIN = "snnc.order", "snnc.origin"
 
 STANDS_FOR, FINE = "snnc.stands_for", "snnc.fine"
 """Metadata of a population: which rectifier it stands for, and whether it does so a second time."""
+
+PRESENTED = "snnc.presented"
+"""Metadata of an encoder whose rows are frames: what they are."""
 
 NO_LIMIT = 0
 """In place of the spikes per step of a population with a step function, where nothing limits them."""
@@ -104,7 +109,7 @@ class _Writer:
         limit = f", at most {self.graph.max_timesteps}" if self.graph.max_timesteps else ""
         steps = self.draft.names.steps
         inputs = [
-            *(self.draft.value(self.inputs[n.name], n.shape, element) for n in self.graph.inputs),
+            *(self.draft.value(self.inputs[n.name], self.row_shape(n), element) for n in self.graph.inputs),
             helper.make_tensor_value_info(steps, TensorProto.INT64, [], f"number of steps{limit}"),
         ]
         outputs = [self.draft.value(name, self.graph[node].shape) for node, name in self.outputs.items()]
@@ -115,6 +120,13 @@ class _Writer:
             outputs.append(self.draft.value(whole, node.shape, TensorProto.INT32))
             outputs.append(self.draft.value(v, node.shape))
         return self.draft.model(self.graph.name, inputs, outputs, self.graph.timesteps)
+
+    def row_shape(self, node: SnnNode) -> tuple[int | str, ...]:
+        """Return the shape of a row; frames that stand for themselves may be as many as there are steps."""
+        if not isinstance(node, Encode) or node.presented is Presented.STILL:
+            return node.shape
+        steps = self.graph.timesteps if node.presented is Presented.ACCUMULATED else "frames"
+        return (steps, *node.shape)
 
     def write(self, node: Operation) -> None:
         match node:
@@ -156,9 +168,10 @@ class _Writer:
 
     def encode(self, node: Encode) -> None:
         if self.encoded:
-            self.tensors[node.name] = self.inputs[node.name]
+            self.tensors[node.name] = self.present(node, self.inputs[node.name])
             return
-        self.declare(node)
+        self.tensors[node.name] = self.draft.name(node.name)
+        self.draft.outside.values.append(self.draft.value(self.tensors[node.name], self.row_shape(node)))
         parameters = [
             self.per_channel(node, role, values)
             for role, values in (("gain", node.gain), ("offset", node.offset))
@@ -169,7 +182,16 @@ class _Writer:
         if node.range != (-node.limit, node.limit):
             function += "Between"
             attributes |= dict(zip(("low", "high"), node.range, strict=True))
-        self.call(node, function, parameters, attributes)
+        quantised = [self.tensors[node.name]]
+        inputs = [self.inputs[node.name], *parameters]
+        self.mark(self.draft.call(self.draft.outside, function, inputs, quantised, attributes), node)
+        self.tensors[node.name] = self.present(node, self.tensors[node.name])
+
+    def present(self, node: Encode, quantised: str) -> str:
+        """Return what a step sees of a quantised row."""
+        if not node.varies:
+            return quantised
+        return self.draft.frame(quantised, node.name, self.graph.settle_steps)
 
     def constant_current(self, node: ConstantCurrent) -> None:
         self.declare(node)
@@ -193,12 +215,17 @@ class _Writer:
             parameters.append(self.per_channel(node, "negative_threshold", node.negative_threshold))
         if node.breakpoints is not None and node.step_values is not None:
             attributes["spikes_per_step"] = node.neuron.spikes_per_step or NO_LIMIT
-            attributes["most"] = node.neuron.largest(self.graph.timesteps)
+            attributes["most"] = largest_spike(node, self.graph.timesteps, self.graph.settle_steps)
             if node.potential_unit is not None and node.potential_zero is not None:
                 attributes["v_unit"] = [float(value) for value in node.potential_unit]
                 attributes["v_zero"] = [float(value) for value in node.potential_zero]
             parameters += self.step_function(node, node.breakpoints, node.step_values)
-        parameters.append(self.draft.times)
+        if node.leaky:
+            told, given = leaky_call(node)
+            attributes |= told
+            parameters += [self.per_channel(node, role, values) for role, values in given.items()]
+        else:
+            parameters.append(self.draft.times)
         v_init = self.per_channel(node, "v_init", node.v_init)
         rest = self.draft.rest(v_init, node.shape, f"{node.name}.v(0)", node.name)
         self.declare(node)
@@ -211,7 +238,14 @@ class _Writer:
         silence = self.draft.silence(node.shape, f"{node.name}.N(0)")
         count = self.draft.carry(silence, node.shape, f"{node.name}.N")
         self.finals[node.name] = (count.final, v.final)
-        self.call(node, function, [*parameters, v.before, count.before], attributes, [v.after, count.after])
+        states = [v, count, *(self.quiet(node, what) for what in ("i", "r") if node.leaky)]
+        before, after = [state.before for state in states], [state.after for state in states]
+        self.call(node, function, [*parameters, *before], attributes, after)
+
+    def quiet(self, node: SnnNode, what: str) -> State:
+        """Return a state of a node, of its shape, that begins at zero."""
+        silence = self.draft.silence(node.shape, f"{node.name}.{what}(0)")
+        return self.draft.carry(silence, node.shape, f"{node.name}.{what}")
 
     def step_function(
         self, node: IntegrateFire, points: NumberArray, values: NumberArray
@@ -255,7 +289,10 @@ class _Writer:
         self.mark(self.draft.call(self.scope(node), call.function, inputs, outputs, call.attributes), node)
 
     def readout(self, node: Readout) -> None:
-        """Write the accumulation, which begins at T times the bias."""
+        """Write the accumulation, which begins at T times the bias; a potential begins at zero."""
+        if node.leaky:
+            self.leaky_readout(node)
+            return
         bias = self.draft.over_the_run(self.per_channel(node, "bias", node.bias))
         total = self.draft.rest(bias, node.shape, f"{node.name}.total(0)", node.name)
         self.tensors[node.name] = self.outputs[node.name]
@@ -266,6 +303,19 @@ class _Writer:
         if node.gain is not None:
             attributes["gain"] = [float(value) for value in node.gain]
         self.call(node, "Readout" if node.gain is None else "ReadoutPerChannel", [total], attributes)
+
+    def leaky_readout(self, node: Readout) -> None:
+        attributes, given = leaky_call(node)
+        attributes["scale"] = float64(node.scale)
+        gain = np.ones(node.channels, np.float32) if node.gain is None else node.gain
+        attributes["gain"] = [float(value) for value in gain]
+        bias = {"bias": node.bias}
+        parameters = [self.per_channel(node, role, values) for role, values in (bias | given).items()]
+        silence = self.draft.silence(node.shape, f"{node.name}.y(0)")
+        y = self.draft.carry(silence, node.shape, f"{node.name}.y", final=self.outputs[node.name])
+        i = self.quiet(node, "i")
+        self.tensors[node.name] = y.after
+        self.call(node, "ReadoutLeaky", [*parameters, y.before, i.before], attributes, [i.after])
 
     def concat(self, node: Concat) -> None:
         """Write ONNX's own operator: a function has a fixed number of inputs."""
@@ -301,6 +351,8 @@ class _Writer:
         said = {ORDER: self.order[node.name], ORIGIN: node.origin}
         if isinstance(node, IntegrateFire):
             said |= {STANDS_FOR: node.stands_for, FINE: str(node.fine).lower()}
+        if isinstance(node, Encode) and node.varies:
+            said[PRESENTED] = node.presented.value
         helper.set_metadata_props(onnx_node, said)
 
     def scope(self, node: SnnNode) -> Scope:

@@ -34,7 +34,7 @@ def holds_artefact(path: Path) -> bool:
 
 
 class ArtefactPath(click.Path):
-    """The path of an artefact; a network of the zoo is told apart from a file that is missing."""
+    """The path of an artefact, or ``zoo:NAME`` of one; another network of the zoo is called what it is."""
 
     def __init__(self) -> None:
         """Give paths as such."""
@@ -42,7 +42,12 @@ class ArtefactPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read a path."""
-        if str(value).startswith("zoo:"):
+        from snnc.models import PREFIX, resolve
+
+        if str(value).startswith(PREFIX):
+            entry = resolve(str(value))
+            if entry.timesteps is not None:
+                return entry.path
             self.fail(
                 f"{value} is not an artefact: convert it first with snnc convert {value} -o OUT", param, ctx
             )

@@ -71,7 +71,7 @@ def refuse_contradicting(options: Options) -> None:
     for option, wanted in contradicting.items():
         if wanted:
             raise UsageError(
-                f"{option} contradicts the budget, whose search chooses it: leave out one of the two"
+                f"{option} contradicts the budget or --front, whose search chooses it: leave one of them out"
             )
 
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 OTHER_SEARCHES = ("--max-latency", "--max-synops", "--front", "--journal", "--dump-ir-after")
 """Options that `--tune` does not go with."""
 
+MEASURED = ("--max-drop", "--min-metric", "--max-latency", "--max-synops", "--front", "--dry-run")
+"""Options that `--frames` does not go with."""
+
 HELD_BACK = 5
 """With ``--max-drop``, every fifth calibration row is kept for the measurement."""
 
@@ -149,11 +152,18 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Wor
         keep_output=asked.keep_output,
         host=asked.host,
         payload=asked.payload,
+        frames=asked.frames,
     )
+    if asked.frames:
+        if asked.timesteps is None:
+            raise UsageError("--frames cuts a row into T frames: give their number, -T")
+        if asked.tune is not None:
+            raise UsageError("--tune learns for rows that stay the same: leave out --tune or --frames")
+        refuse("is measured on rows that stay the same, and --frames makes others", *MEASURED)
     dump = _dump(asked.dump_ir_after, options)
     sparing = asked.preset == SPARING and bool(limits)
     bounds = (asked.max_latency, asked.max_synops)
-    if sparing or any(bound is not None for bound in bounds):
+    if sparing or front is not None or any(bound is not None for bound in bounds):
         budget = Budget(*bounds, asked.payload, asked.max_drop, limits.floors)
         refuse_contradicting(options)
         rows = _rows(located, asked)
@@ -162,10 +172,6 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Wor
         request = replace(requested(options, front, output, outputs), workers=workers)
         convert_to_budget(terminal, located, *_split(located, rows, options), budget, request)
         return
-    if front is not None:
-        raise UsageError(
-            "--front draws the conversions of a budget search: give a budget, such as --max-latency"
-        )
     among = options.alternatives()
     possible = tuple(among.values()) or (options,)
     searching = any(LEARNING in each.passes().names for each in possible)

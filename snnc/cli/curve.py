@@ -44,6 +44,9 @@ class Request:
     force: bool
     task: str | None
     cluster: str | None = None
+    pictures: bool = False
+    row: int = 0
+    classes: str | None = None
 
 
 def curve_timesteps(text: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import click
@@ -37,9 +38,10 @@ VECTORS = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vnni", 
 
 
 @click.command("doctor", cls=Verb)
-@click.option("--mend", is_flag=True, help="Remove kernels of other versions, and compile common ones now.")
+@click.option("--mend", is_flag=True, help="Remove kernels of other versions.")
+@click.option("--warm", is_flag=True, help="Compile kernels now, so that no later command waits for them.")
 @click.pass_obj
-def command(terminal: Terminal, /, mend: bool) -> int:
+def command(terminal: Terminal, /, mend: bool, warm: bool) -> int:
     """Show versions, processor, threads, the cache and which extras are installed.
 
     Exits with 1 if something that snnc needs is missing.
@@ -63,6 +65,8 @@ def command(terminal: Terminal, /, mend: bool) -> int:
     }
     if mend and healthy:
         found["mended"] = _mend()
+    if warm and healthy:
+        found["warmed"] = _warm()
     if terminal.json:
         terminal.data(found)
     else:
@@ -85,9 +89,10 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ]
         if "mended" in found:
             removed, megabytes = found["mended"]["removed"], found["mended"]["megabytes"]
-            rows.append(
-                ("mended", f"{removed} folders of old kernels removed, {megabytes} MB; common ones compiled")
-            )
+            rows.append(("mended", f"{removed} folders of old kernels removed, {megabytes} MB"))
+        if "warmed" in found:
+            kernels, seconds = found["warmed"]["kernels"], found["warmed"]["seconds"]
+            rows.append(("warmed", f"{kernels} kernels ready after {seconds} s"))
     rows += [(name, version or "MISSING: reinstall snnc") for name, version in found["needed"].items()]
     for extra, versions in found["extras"].items():
         state = "installed" if all(versions.values()) else f"not installed: pip install {' '.join(versions)}"
@@ -120,20 +125,25 @@ def _cache() -> dict[str, Any]:
 
 
 def _mend() -> dict[str, Any]:
-    """Remove the kernels of other versions, and compile those that a small network of the zoo needs."""
+    """Remove the kernels of other versions."""
     import shutil
-
-    from snnc.network import convert
 
     folders = _outdated()
     size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    convert("zoo:fashion-cnn", preset="fast", timesteps=2).evaluate(limit=64, compare=False)
     return {
         "removed": sum(not folder.exists() for folder in folders),
         "megabytes": round(size / 1e6),
     }
+
+
+def _warm() -> dict[str, Any]:
+    """Compile the kernels that are not kept yet."""
+    from snnc.backends.numba_cpu.execution.warming import compile_ahead
+
+    start = perf_counter()
+    return {"kernels": compile_ahead(), "seconds": round(perf_counter() - start, 1)}
 
 
 def _outdated() -> list[Path]:

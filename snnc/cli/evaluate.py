@@ -13,13 +13,14 @@ from snnc.cli.given import refuse
 from snnc.cli.inputs_outputs import keep_option, shape_option
 from snnc.cli.judging import metric_lines, task_of, task_option
 from snnc.cli.layouts import rows_layout, with_layout
-from snnc.cli.quantities import Threads
+from snnc.cli.run_options import data_option, limit_option, threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from snnc.analysis.costs import Costs
+    from snnc.analysis.early_exit import Exits
     from snnc.analysis.evaluation import Evaluation, Judged, Share
     from snnc.analysis.parts import Parts
     from snnc.analysis.scores import Scores
@@ -50,6 +51,7 @@ class Request:
     task: str | None
     shape: tuple[str, ...]
     keep_output: tuple[str, ...]
+    exit_confidence: float | None
     neurobench: Path | None
     force: bool
     cluster: str | None
@@ -57,23 +59,12 @@ class Request:
 
 @click.command("eval", cls=Verb)
 @click.argument("network", metavar="ARTEFACT|MODEL")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="ROWS",
-    help="Rows `x` and labels `y`; for a network of the zoo, its own test rows by default.",
-)
+@data_option("Rows `x` and labels `y`")
 @click.option(
     "--backend", default="numba", show_default=True, help="The simulator: numba, onnx or reference."
 )
-@click.option(
-    "-T",
-    "--timesteps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of time steps; as calibrated by default.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
+@timesteps_option
+@limit_option
 @click.option(
     "--against",
     metavar="MODEL",
@@ -87,7 +78,7 @@ class Request:
     help="Preprocessing of the rows of a MODEL. An artefact stores its own.",
 )
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all cores by default.")
+@threads_option
 @click.option(
     "--metric",
     multiple=True,
@@ -95,6 +86,12 @@ class Request:
     help="A metric of docs/metrics.md, such as auc or r2. May be repeated; by default those of the task.",
 )
 @task_option
+@click.option(
+    "--exit-confidence",
+    type=float,
+    metavar="P",
+    help="Also answer as soon as the largest softmax probability reaches P: accuracy, latency, operations.",
+)
 @shape_option
 @keep_option
 @click.option(
@@ -128,6 +125,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
     import json
 
     from snnc.analysis.artefacts import evaluate_artefact
+    from snnc.analysis.early_exit import check_confidence
     from snnc.analysis.neurobench import results
     from snnc.artefact import load
     from snnc.backends import load_simulator
@@ -148,6 +146,8 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
     else:
         check_outputs(request.neurobench, others=(path, request.data), force=request.force)
     artefact = load(path).with_rows_layout(request.rows_layout)
+    if request.exit_confidence is not None:
+        check_confidence(request.exit_confidence)
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
     names = (list(artefact.takes), list(artefact.gives))
@@ -159,7 +159,16 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
     if request.against is not None or request.source is not None:
         given = request.source if request.against in (None, "source") else request.against
         located = locate_source(artefact.metadata, path, given)
-        source = open_source(terminal, located, artefact.preprocessing, request.threads, artefact.selection)
+        source = open_source(
+            terminal,
+            located,
+            artefact.preprocessing,
+            request.threads,
+            artefact.selection,
+            accumulated=artefact.accumulates,
+        )
+        if workers is not None and artefact.accumulates:
+            raise UsageError("workers do not add up frames for the source: leave out --against, or --cluster")
     parts = None
     if workers is not None:
         beside = None if source is None else located
@@ -178,18 +187,57 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
         progress=terminal.progress(),
         parts=parts,
     )
+    exits = None if request.exit_confidence is None else _exits(artefact, x, y, steps, request)
     if request.neurobench is not None:
         text = json.dumps(results(found, artefact.graph), indent=4) + "\n"
         with replacing(request.neurobench) as file:
             file.write(text.encode())
     if terminal.json:
-        terminal.data({**found.as_dict(), "host": told_of(artefact, steps)})
+        early = {} if exits is None else {"early_exit": exits.as_dict()}
+        terminal.data({**found.as_dict(), "host": told_of(artefact, steps), **early})
     else:
         _show(terminal, found, labelled=y is not None)
+        if exits is not None:
+            terminal.table(("answers when sure", f"from {exits.confidence:g} on"), _early(exits))
         if artefact.host is not None:
             terminal.text(f"{artefact.host.line}: {artefact.host.host_macs:,} run there once per image.")
             if artefact.host.islands:
                 terminal.text(f"{artefact.host.latency[0].upper()}{artefact.host.latency[1:]}.")
+
+
+def _exits(artefact: Artefact, x: Rows, y: Labels, steps: int, request: Request) -> Exits:
+    """Return when rows may stop; the simulator that records spikes runs them once more."""
+    import numpy as np
+
+    from snnc.analysis.early_exit import early_exits
+    from snnc.backends import load_simulator
+    from snnc.errors import UsageError
+
+    if artefact.host is not None:
+        raise UsageError("a part of this artefact runs behind the spikes: leave out --exit-confidence")
+    labels = y if isinstance(y, np.ndarray) else None
+    return early_exits(
+        artefact.graph,
+        artefact.encode,
+        x,
+        request.exit_confidence or 0.0,
+        load_simulator("numba", request.threads),
+        labels=labels,
+        timesteps=steps,
+    )
+
+
+def _early(exits: Exits) -> list[tuple[str, str]]:
+    """Return the rows of what is saved."""
+    found = exits.as_dict()
+    told = found["latency_steps"], found["synops"]
+    latency, synops = ({name: each[name] for name in ("mean", "p50", "p90", "p99")} for each in told)
+    return [
+        *([] if exits.top1 is None else [("top-1", _share(exits.top1))]),
+        ("the answer of all steps", _share(exits.agreement)),
+        ("latency, steps", ", ".join(f"{name} {value:.3g}" for name, value in latency.items())),
+        ("synaptic operations", ", ".join(f"{name} {_count(value)}" for name, value in synops.items())),
+    ]
 
 
 def _parts_on(
@@ -233,6 +281,7 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request, work
         "--source",
         "--neurobench",
         "--force",
+        "--exit-confidence",
     )
     preprocessing = None
     if request.preprocess is not None:

@@ -23,8 +23,10 @@ def open_source(
     preprocessing: Preprocessing | None,
     threads: int | None,
     selection: Selection | None = None,
+    *,
+    accumulated: bool = False,
 ) -> Source:
     """Return the network to compare with; see :func:`snnc.sources.open_source`."""
     from snnc.sources import open_source as opened
 
-    return opened(terminal.detail, located, preprocessing, threads, selection)
+    return opened(terminal.detail, located, preprocessing, threads, selection, accumulated=accumulated)

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.class_names import class_names, classes_option
 from snnc.cli.layouts import rows_layout
-from snnc.cli.quantities import Threads
+from snnc.cli.run_options import data_option, limit_option, threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
 KINDS = ("raster", "potentials", "answers", "walk", "counts", "activity")
@@ -17,12 +18,7 @@ KINDS = ("raster", "potentials", "answers", "walk", "counts", "activity")
 
 @click.command("plot", cls=Verb)
 @click.argument("artefact", type=ArtefactPath())
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="ROWS",
-    help="Rows `x` and, if known, labels `y`; for a network of the zoo, its own test rows by default.",
-)
+@data_option()
 @click.option(
     "--kind", type=click.Choice(KINDS), default="raster", show_default=True, help="What the picture shows."
 )
@@ -35,7 +31,7 @@ KINDS = ("raster", "potentials", "answers", "walk", "counts", "activity")
     help="The picture; PICTURE.html has its data as a table, too.",
 )
 @click.option("--row", type=click.IntRange(min=0), default=0, show_default=True, help="Which row is drawn.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
+@limit_option
 @click.option("--layer", "layers", multiple=True, metavar="NAME", help="Draw this layer. May be repeated.")
 @click.option(
     "--neuron",
@@ -44,18 +40,10 @@ KINDS = ("raster", "potentials", "answers", "walk", "counts", "activity")
     metavar="LAYER:INDEX",
     help="Draw this neuron's potential: a flat index, or one on each axis. May be repeated.",
 )
-@click.option(
-    "--classes", metavar="A,B,...|FILE", help="Names of the classes, or a file with one on each line."
-)
-@click.option(
-    "-T",
-    "--timesteps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of time steps; as calibrated by default.",
-)
+@classes_option
+@timesteps_option
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
+@threads_option
 @click.option("--force", is_flag=True, help="Replace the picture if it exists.")
 @click.pass_obj
 def command(
@@ -90,7 +78,7 @@ def command(
     if output.suffix not in (".svg", ".html"):
         raise UsageError(f"{output}: pictures are .svg, or .html with their data; name the file so")
     check_outputs(output, others=(artefact, data), force=force)
-    plot = Plot(kind, row, layers, neurons, _names(classes))  # refuses options before the work begins
+    plot = Plot(kind, row, layers, neurons, class_names(classes))  # refuses options before the work begins
     network = load(artefact).with_rows_layout(rows_layout)
     steps = chosen_timesteps(terminal, network, timesteps)
     x, y, _ = rows_of(
@@ -122,26 +110,3 @@ def command(
         )
         return
     terminal.done(f"wrote {output}: {made.title}. {made.description}")
-
-
-def _names(classes: str | None) -> tuple[str, ...]:
-    """Read the names of classes: a file with one on each line, or a list with commas."""
-    from snnc.errors import InputError
-
-    if classes is None:
-        return ()
-    path = Path(classes)
-    if "," in classes or not path.is_file():
-        names = tuple(name.strip() for name in classes.split(","))
-        if len(names) == 1:
-            raise InputError(f"{classes} is no file: give one, or names with commas")
-    else:
-        try:
-            names = tuple(
-                line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-            )
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} cannot be read as a list of names: {error}") from None
-    if not all(names):
-        raise InputError(f"{classes!r} holds an empty name: give one for each class")
-    return names

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.class_names import class_names, classes_option
 from snnc.cli.cluster import cluster_option, refuse_threads, workers_if
 from snnc.cli.curve import CURVE_ROWS, Request, curve_timesteps, measured_curve
 from snnc.cli.given import refuse
 from snnc.cli.judging import task_of, task_option
 from snnc.cli.layouts import rows_layout
-from snnc.cli.quantities import Threads
+from snnc.cli.run_options import data_option, limit_option, source_option, threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -40,21 +41,10 @@ if TYPE_CHECKING:
 @click.option(
     "--json-file", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON."
 )
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="ROWS",
-    help="Rows `x` and, if known, labels `y`; for a network of the zoo, its own test rows by default.",
-)
-@click.option("--source", metavar="MODEL", help="Path of the source network.")
-@click.option(
-    "-T",
-    "--timesteps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of time steps; as calibrated by default.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
+@data_option()
+@source_option
+@timesteps_option
+@limit_option
 @click.option(
     "--curve",
     default="1,2,4,8,16",
@@ -79,8 +69,21 @@ if TYPE_CHECKING:
     metavar="NAME|FILE.toml",
     help="Cost model of the energy: 45nm, loihi, or a file.",
 )
+@click.option(
+    "--pictures",
+    is_flag=True,
+    help="Add pictures of spikes to the page: one row walked through the network, and counts of all rows.",
+)
+@click.option(
+    "--row",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="With --pictures: which row is walked through the network.",
+)
+@classes_option
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
+@threads_option
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @task_option
 @cluster_option
@@ -101,6 +104,11 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     wanted = curve_timesteps(request.curve)
     if not request.reconvert:
         refuse("needs --reconvert", "--calib")
+    if not request.pictures:
+        refuse("needs --pictures", "--row")
+    elif request.output is None:
+        refuse("adds to the page: give -o", "--pictures")
+    names = class_names(request.classes)
     if not wanted:
         refuse("adds to the curve, which --curve none leaves out", "--reconvert")
     found = subject(
@@ -131,6 +139,8 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
             curve=lambda each: measured_curve(terminal, spread, each, wanted, request) if wanted else None,
             progress=terminal.progress(),
             elsewhere=None if workers is None else _elsewhere(workers, found, request),
+            classes=names,
+            picture_row=request.row if request.pictures else None,
         )
     _write(report, request)
     _show(terminal, report, request)
@@ -201,6 +211,10 @@ def _reproduce(found: Subject, request: Request, steps: int) -> dict[str, str]:
         words.append("--reconvert")
     if request.calibration is not None:
         words += ["--calib", str(request.calibration)]
+    if request.pictures:
+        words += ["--pictures", "--row", str(request.row)]
+    if request.classes is not None:
+        words += ["--classes", request.classes]
     words += ["--curve", request.curve, "-o", "REPORT.html"]
     return {
         "command": shlex.join(words),

@@ -13,7 +13,8 @@ from the mean are therefore multiplied by ``rho^-spread``. With many levels ``rh
 has no effect.
 
 A weight that is exactly zero is no synapse: it stays zero, and the others are fitted without it. A pruned
-network therefore stays pruned.
+network therefore stays pruned. With a sparsity, weights are taken out first by the curvature of the same
+equations (:mod:`snnc.numerics.pruning`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from threadpoolctl import threadpool_limits
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.snn import Convolution, IntegrateFire, Linear, Readout, SnnGraph, SnnNode, Weighted
+from snnc.numerics.pruning import Sparsity, kept_weights
 from snnc.numerics.quantisation import Group
 from snnc.numerics.regression import Float64Array, Normal, normal_equations, ridge
 from snnc.numerics.spill import RowArray
@@ -74,6 +76,7 @@ def refit(
     seed: int,
     *,
     densify: bool = False,
+    sparsity: Sparsity | None = None,
     thrift: int = 1,
     workers: Workers | None = None,
 ) -> SnnGraph | CannotFit | None:
@@ -90,6 +93,7 @@ def refit(
         spread: how much of the lost variation is given back: 0 for nothing, 1 for all.
         seed: of the choice of positions.
         densify: whether weights that are exactly zero may become others; else a pruned network stays pruned.
+        sparsity: how many of the fitted weights stay; all of them by default.
         thrift: the positions are divided by it.
         workers: who multiplies, without a difference.
 
@@ -125,12 +129,26 @@ def refit(
         kept[-1] = True  # the bias is no synapse
     try:
         normal = normal_equations(columns, y, workers)
+        if sparsity is not None:
+            free = np.ones(initial.shape, np.bool_) if kept is None else kept
+            blocks = _neighbours(fitted, sparsity)
+            kept = kept_weights(normal, initial, strength, free, sparsity, blocks)
+            initial = np.where(kept, initial, 0)
         weights = ridge(normal, initial, strength, kept)
     except np.linalg.LinAlgError as error:
         return CannotFit(f"the least-squares system has no unique solution ({error})")
     if not isinstance(first, Readout):
         weights = spread_out(weights, normal, y, spread)
     return _put(graph, group, fitted, weights.astype(np.float32), offsets)
+
+
+def _neighbours(fitted: list[Weighted], sparsity: Sparsity) -> IntArray:
+    """Return which of the weights of an output read neighbouring channels, by number, (features,)."""
+    found: list[IntArray] = []
+    for synapse in fitted:
+        blocks = sparsity.blocks(synapse.weight.shape[1], math.prod(synapse.weight.shape[2:]))
+        found.append(blocks + (found[-1].max() + 1 if found else 0))
+    return np.concatenate(found)
 
 
 def spread_out(weights: Float64Array, normal: Normal, y: FloatArray, spread: float) -> Float64Array:

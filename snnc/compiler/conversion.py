@@ -19,6 +19,8 @@ from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.compiler.checking import read_convertible
 from snnc.compiler.choosing import KEPT, choice_among, kept_levels
+from snnc.compiler.frames import present_frames, require_frames, spread
+from snnc.compiler.nearness import far_outputs
 from snnc.compiler.tasks import task_of_whole, tasks_of
 from snnc.conversion_options import DEFAULTS, Options, alternatives
 from snnc.data.input_statistics import KEY as STATISTICS
@@ -41,7 +43,7 @@ from snnc.pipeline import Context, Dump, PassRecord, Pipeline, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
 from snnc.scale.workers import Workers
 from snnc.search.choice import EXACT, Candidate, Choice
-from snnc.simulation.protocol import RecordOptions, Simulator
+from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.simulation.remote import WorkersSimulator
 from snnc.source.calibration import Calibration
@@ -54,8 +56,8 @@ HASHED_ROWS = 256
 HASHED_VALUES = 1 << 22
 """Values that are quantised at once for it, as long as it is more than one row."""
 
-DENSITY_ROWS = 32
-"""Rows on which it is measured how many neurons fire: enough to choose kernels by."""
+TRIED_ROWS = 32
+"""Rows on which the finished network is run: enough to choose kernels by, and to see outputs far off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,8 @@ def convert(
     if is_module(model):
         model, calibration, preprocessing = _exported(model, calibration, preprocessing, name)
     source, named = read_convertible(model, options)
+    if options.frames:
+        require_frames(source, preprocessing, named)
     among = alternatives(options, source.graph)
     taken_by = source.takes
     several = len(taken_by) > 1
@@ -206,11 +210,15 @@ def convert(
         raise UsageError(
             "the pipeline leaves float32 weights: end it with `quantise-weights`, or ask for float32"
         )
+    tried = prepared.subset(slice(TRIED_ROWS))
+    graph, presented = _presented(graph, tried.rows, options)
     sent = costs.payload(graph, options.steps)
     if options.payload is not None and order(sent) > carried(options.payload):
         raise InternalError(f"the network sends {sent} spikes, though only {options.payload} were asked for")
+    trace = _trial(graph, presented, context.simulator)
     if graph.integer:
-        graph = _measured(graph, prepared, context.simulator)
+        graph = replace(graph, density=trace.density(graph.settle_steps))
+    context.diagnostics.extend(far_outputs(source.graph, graph, trace.outputs, tried, tasks))
     seen = {
         "rows": len(prepared),
         "sha256": prepared.sha256,
@@ -218,13 +226,14 @@ def convert(
         **(
             {}
             if several
+            or options.frames
             or len(source.inputs) > 1
             or (source.host is not None and source.host.prefix is not None)
             else {STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict()}
         ),
-        # With these, an evaluation can tell that it is given rows that were calibrated on.
-        "row_hashes": row_hashes(_encoded(graph, prepared.rows, _known_beforehand(source))),
     }
+    # With these, an evaluation can tell that it is given rows that were calibrated on.
+    seen |= _recognised(graph, source, prepared.rows, options)
     if choice is not None:
         seen["choice"] = choice.as_dict()
     metadata = Metadata(
@@ -275,6 +284,20 @@ def _exported(
     return exported(module, example_rows(rows, preprocessing, name)), rows, preprocessing
 
 
+def _presented(graph: SnnGraph, rows: Rows, options: Options) -> tuple[SnnGraph, Rows]:
+    """Return the network as its rows are presented, and some rows of that form."""
+    if not options.frames:
+        return graph, rows
+    return present_frames(graph), spread(rows, graph.timesteps)
+
+
+def _recognised(graph: SnnGraph, source: SourceModel, rows: Rows, options: Options) -> dict[str, Any]:
+    """Return what calibration rows are recognised by; frames are others than what they add up to."""
+    if options.frames:
+        return {}
+    return {"row_hashes": row_hashes(_encoded(graph, rows, _known_beforehand(source)))}
+
+
 def _word(task: Task | None) -> str:
     return "" if task is None else task.value
 
@@ -317,8 +340,7 @@ def _other_levels(source: AnnGraph, passes: Pipeline) -> Iterator[Diagnostic]:
     )
 
 
-def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:
-    """Return the network with the density of its spikes, by which simulators plan."""
-    q = encode_all(graph, calibration.rows[:DENSITY_ROWS])
-    trace = simulator.run(graph, q, graph.timesteps, RecordOptions(activity=True))
-    return replace(graph, density=trace.density(graph.settle_steps))
+def _trial(graph: SnnGraph, rows: Rows, simulator: Simulator) -> Trace:
+    """Run the network on a few rows: the density of its spikes tells simulators how to plan."""
+    q = encode_all(graph, rows)
+    return simulator.run(graph, q, graph.timesteps, RecordOptions(activity=True))

@@ -13,7 +13,8 @@ import numpy as np
 from snnc.ir.counts import Function
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import ValueKind, value_kinds
-from snnc.ir.operations import Firing, firing, largest_count, operations
+from snnc.ir.leak import WHOLE, leaky_bound
+from snnc.ir.operations import Firing, firing, largest_count, largest_spike, operations
 from snnc.ir.snn import ConstantCurrent, CountFunction, CountMaxPool, Encode, IntegrateFire, Readout, SnnGraph
 from snnc.ir.snn.synapses import weight_sums as weight_sums
 
@@ -36,7 +37,7 @@ def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
             case Encode():
                 bounds[node.name] = node.limit
             case IntegrateFire():
-                bounds[node.name] = node.neuron.largest(timesteps)
+                bounds[node.name] = largest_spike(node, timesteps, graph.settle_steps)
             case ConstantCurrent():
                 bounds[node.name] = _most(node.values)
             case CountFunction():
@@ -77,10 +78,30 @@ def _most(values: NumberArray) -> int:
     return int(np.abs(values.astype(np.int64)).max())
 
 
+def leaky_reach(node: IntegrateFire | Readout, current: int, steps: int) -> int:
+    """Return how far the potential and the filtered current of a leaky node get in a run.
+
+    Args:
+        node: a population or read-out in integers.
+        current: largest magnitude of the sum that it reads in a step.
+        steps: of the run.
+    """
+    decay = WHOLE if node.decay is None else int(node.decay.max())
+    filtering = None if node.synapse_decay is None else int(node.synapse_decay.max())
+    start = 0
+    if isinstance(node, IntegrateFire):
+        start = _most(node.v_init)
+        if node.reset_to is not None:
+            start = max(start, _most(node.reset_to))
+        elif node.reset_by is not None and (node.reset_by > node.threshold).any():
+            start = max(start, node.neuron.largest(steps) * int(node.reset_by.max()))
+    return max(leaky_bound(steps, current, _most(node.bias), decay, filtering, node.fraction_bits, start))
+
+
 def _largest_count(node: IntegrateFire, timesteps: int, settle_steps: int) -> int:
     """Return the largest magnitude of a population's count after any step."""
     if firing(node) is Firing.STEPS and node.step_values is not None:
-        return int(np.abs(node.step_values.astype(np.int64)).max())  # it moves between zero and these
+        return node.furthest()  # it moves between zero and these
     return largest_count(node, timesteps, settle_steps)
 
 
@@ -122,7 +143,8 @@ def function_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
 def run_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
     """Return the largest magnitude that is reached in a run by what nodes keep from step to step, in int32.
 
-    ``|v0| + (T + K)(max |I| + |B|)`` for potentials, ``(T + K)(max |I| + |B|)`` for the read-out, and
+    Of leaky nodes it is the recurrence of their magnitudes; of others ``|v0| + (T + K)(max |I| + |B|)`` for
+    potentials, ``(T + K)(max |I| + |B|)`` for the read-out, and
     ``(T + K) max |s|`` for the counts of which a pooling takes the maximum. A network with step functions or
     functions of counts, which runs for one T, has a second proof, from the sums of :func:`sum_bounds`: a
     potential from which nothing is taken stays within ``|v0| + sum |w| max |N| + T |B|``, one from which its
@@ -133,7 +155,9 @@ def run_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
     steps = timesteps + graph.settle_steps
     found: dict[str, int] = {}
     for node in graph:
-        if isinstance(node, IntegrateFire):
+        if isinstance(node, IntegrateFire | Readout) and node.leaky:
+            found[node.name] = leaky_reach(node, sum(step[name] for name in node.inputs), steps)
+        elif isinstance(node, IntegrateFire):
             bias = int(np.abs(node.bias.astype(np.int64)).max())
             current = sum(step[name] for name in node.inputs) + bias
             start = int(np.abs(node.v_init.astype(np.int64)).max())

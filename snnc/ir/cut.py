@@ -41,6 +41,8 @@ def find_cut(graph: SnnGraph, name: str | None = None) -> Cut:
         UsageError: the network has no such layer, no classes, or something goes round the layer.
     """
     check_known(graph)
+    if (what := graph.changing) is not None:
+        raise UsageError(f"{graph.name} cannot learn after its conversion: {what}")
     if len(graph.outputs) > 1 or len(graph.readout.shape) > 1 or graph.readout.gain is not None:
         raise UsageError(
             f"{graph.name} is no classifier of one output: only classes can be added or improved"

@@ -36,6 +36,11 @@ class SnnNode(Node):
     reads_constant: ClassVar[bool] = False
     moves: ClassVar[bool] = False
 
+    @property
+    def varies(self) -> bool:
+        """Whether its value changes from step to step where all that it reads stays the same."""
+        return self.remembers
+
     def magnitude(self, inputs: Sequence[int]) -> int:
         """Return the largest magnitude of its value, for inputs of a given magnitude.
 
@@ -79,11 +84,11 @@ def value_kinds(graph: Graph[S]) -> dict[str, ValueKind]:
 def constant_nodes(graph: Graph[S]) -> frozenset[str]:
     """Return the names of the nodes whose value is the same in each of the T steps.
 
-    They depend on the encoded input alone: the analogue first layer. In settle steps they are zero.
+    They depend on encoded still inputs alone: the analogue first layer. In settle steps they are zero.
     """
     constant: set[str] = set()
     for node in graph:
-        if not node.remembers and constant.issuperset(node.inputs):
+        if not node.varies and constant.issuperset(node.inputs):
             constant.add(node.name)
     return frozenset(constant)
 

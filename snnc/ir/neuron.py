@@ -42,8 +42,10 @@ class Firing(Enum):
     ``PLAIN``: no memory, ``0 .. Mmax`` spikes. ``LIMITED``: with memory, ``-Mmax .. Mmax``. ``HESITANT``:
     likewise, and a spike is taken back only below the negative threshold. ``GRADED``: memory and no limit.
     ``STEPS``: the change of a step function, limited to ``-Mmax .. Mmax`` where the neuron has a limit.
+    ``LEAKY``: no memory, ``0 .. Mmax`` spikes of a potential that decays, is reset or rests; synchronous
+    alone.
 
-    In the layerwise schedule all but the last end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is
+    In the layerwise schedule the first four end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is
     ``T Mmax`` for ``PLAIN`` and ``T M`` for the others.
 
     Attributes:
@@ -56,6 +58,7 @@ class Firing(Enum):
     HESITANT = "hesitant", True, True
     GRADED = "graded", True, True
     STEPS = "steps", True, False
+    LEAKY = "leaky", False, False
 
     remembers: bool
     keeps_charge: bool

@@ -21,7 +21,7 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray, Shape
 from snnc.ir.neuron import TEXT, Neuron, Schedule
 from snnc.ir.operations import ANN_KINDS, KINDS
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import Presented, SnnGraph
 
 NAME = r'"(?:[^"\\]|\\.)*"|[\w./:+-]+'
 SHAPE = r"\([\d, ]*\)"
@@ -227,5 +227,6 @@ VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "Shape": (SHAPE, _shape),
     "Window": (r"\d+x\d+(?: (?:strides|pads|dilations)=\d+(?:,\d+)*)*", _window),
     "Neuron": (TEXT, Neuron.from_text),
+    "Presented": ("|".join(kind.value for kind in Presented), Presented),
 }
 """Types of fields, with the pattern of their text and what reads it."""

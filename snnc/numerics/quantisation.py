@@ -5,6 +5,7 @@ For output channel ``o``: ``w = rint(W / s_o)`` in [-127, 127], ``B = rint(b / s
 synapses into a channel share its scale ``s_o``, and the scale is chosen so that the identity branch, or
 else the threshold, is exact. What a spike stands for after rounding is ``u' = Theta s_o``; the float32
 weights that read it are corrected by ``u' / u``, so a rounded threshold costs no accuracy downstream.
+Leaky nodes are quantised by :mod:`snnc.numerics.leaky`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from snnc.ir.snn import (
     SumPool,
     Weighted,
 )
+from snnc.numerics.leaky import rounded_leaky
 
 WEIGHT_LIMIT = 127
 IDENTITY_LIMIT = 2**15 - 1
@@ -150,7 +152,9 @@ def quantise_group(graph: SnnGraph, group: Group, rounding: Rounding | None = No
     corrections: list[tuple[str, FloatArray]] = []
     for given in sinks:
         scale, sink = scales[given.name], _shifted(given, shifts)
-        if isinstance(sink, Readout):
+        if isinstance(sink, IntegrateFire | Readout) and sink.leaky:
+            changed[sink.name] = rounded_leaky(graph.replacing(changed), sink, scale)
+        elif isinstance(sink, Readout):
             changed[sink.name] = _rounded_readout(sink, scale)
         elif isinstance(sink, IntegrateFire):
             rounded = _rounded_population(sink, scale)

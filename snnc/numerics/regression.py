@@ -116,6 +116,11 @@ def products(values: dict[str, Any], arrays: Arrays, blobs: Sequence[Blob]) -> F
     return {}, {"gram": gram, "cross": np.stack([cross for _, cross in parts])}
 
 
+def penalty_of(gram: Float64Array, strength: float) -> float:
+    """Return ``lambda`` for a Gram matrix by rows, (features, features), and a relative strength."""
+    return strength * max(float(np.trace(gram)) / len(gram), 1e-12)
+
+
 def ridge(
     normal: Normal, start: Float64Array, strength: float, kept: NDArray[np.bool_] | None = None
 ) -> Float64Array:
@@ -135,7 +140,7 @@ def ridge(
         numpy.linalg.LinAlgError: the system has no unique solution even with the ridge.
     """
     gram = normal.gram / normal.rows
-    penalty = strength * max(float(np.trace(gram)) / len(gram), 1e-12)
+    penalty = penalty_of(gram, strength)
     with threadpool_limits(1):
         # Products and solvers may differ in the last bit between thread counts; those of one thread may not.
         residual = normal.cross / normal.rows - gram @ start

@@ -28,6 +28,7 @@ PLAIN = (
     "seed",
     "payload",
     "host",
+    "frames",
 )
 """Options that JSON holds as they are."""
 

@@ -13,6 +13,7 @@ from snnc.errors import UsageError
 from snnc.ir.batch import Rows
 from snnc.ir.graph import FloatArray
 from snnc.metrics.task import Task
+from snnc.report.class_names import classes_of
 from snnc.report.drawing import INK, SERIES, Chart, figure_of, finished, percent, plain, wrapped
 from snnc.report.recording import Recorded
 from snnc.simulation.reference import ReferenceSimulator
@@ -85,20 +86,6 @@ def answer(artefact: Artefact, row: Rows, classes: Sequence[str], timesteps: int
     last = timesteps + graph.settle_steps
     steps = tuple(range(1, last + 1)) if artefact.host is None else (last,)
     return Answer(real, _confidence(artefact, real), names, steps)
-
-
-def classes_of(artefact: Artefact, given: Sequence[str], outputs: int) -> tuple[str, ...]:
-    """Return the names of outputs: as given, as the artefact has them, or their numbers.
-
-    Raises:
-        UsageError: there are other than as many as outputs.
-    """
-    names = tuple(given) or artefact.metadata.classes or tuple(map(str, range(outputs)))
-    if len(names) != outputs:
-        raise UsageError(
-            f"{len(names)} class names were given, and {artefact.graph.name} has {outputs} outputs"
-        )
-    return names
 
 
 def _confidence(artefact: Artefact, values: FloatArray) -> FloatArray | None:

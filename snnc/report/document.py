@@ -23,6 +23,7 @@ from snnc.report.curve import Curve
 from snnc.report.energy import Energy
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Answered, Measurement
+from snnc.report.pictures import Pictures
 from snnc.report.rules import Finding
 from snnc.report.statistics import Split
 from snnc.report.targets import Fit
@@ -45,6 +46,8 @@ class Report:
         curve: accuracy against T; ``None`` where it was not asked for.
         targets: what can take the network, and what cannot.
         reproduce: how to make the report again: command, hashes, versions.
+        classes: names of the classes; empty if unknown.
+        pictures: of its spikes; ``None`` where they were not asked for. The JSON form leaves them out.
     """
 
     artefact: Artefact
@@ -54,11 +57,8 @@ class Report:
     curve: Curve | None
     targets: tuple[Fit, ...]
     reproduce: Mapping[str, str]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes; empty if unknown."""
-        return self.artefact.metadata.classes
+    classes: tuple[str, ...] = ()
+    pictures: Pictures | None = None
 
     def class_name(self, index: int) -> str:
         """Return how a class is called."""

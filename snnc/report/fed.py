@@ -18,7 +18,7 @@ import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir import snn as spiking
-from snnc.ir.ann import Activation, AnnGraph, AnnNode, Convolution, Input, Linear, Pointwise, Relu
+from snnc.ir.ann import Activation, AnnGraph, AnnNode, Convolution, Gather, Input, Linear, Pointwise, Relu
 from snnc.ir.batch import Rows, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
@@ -179,6 +179,19 @@ class Arrived:
     answers: dict[str, FloatArray]
 
 
+def _is_pruned(source: AnnGraph, node: AnnNode, spikes: Sequence[str]) -> bool:
+    """Whether a rectifier holds the channels that a population lost: the source computes them itself.
+
+    It and what the population stands for take channels of the same value, see
+    :func:`snnc.source.kept_channels.with_kept_channels`.
+    """
+    taken = source[node.inputs[0]]
+    if not isinstance(taken, Gather):
+        return False
+    parts = (other for other in source.consumers[taken.inputs[0]] if isinstance(other, Gather))
+    return any(reader.name in spikes for part in parts for reader in source.consumers[part.name])
+
+
 class FedSource:
     """The source network, cut open at its rectifiers."""
 
@@ -214,7 +227,11 @@ class FedSource:
         computed = cut.ancestors(names, frozenset(fed)) - frozenset(fed)
         # What rounds to levels that the spikes have already may be computed again.
         activations = (node for node in cut if isinstance(node, Relu | Pointwise) and node.name in computed)
-        stray = [node.name for node in activations if isinstance(node, Pointwise) or node.scale is None]
+        stray = [
+            node.name
+            for node in activations
+            if (isinstance(node, Pointwise) or node.scale is None) and not _is_pruned(cut, node, spikes)
+        ]
         if stray and spiking is None:
             raise InternalError(f"no population stands for the activation {stray[0]!r}, which others read")
         self._session = AnnSession(cut, names, threads, fed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from snnc.artefact import Artefact
@@ -11,12 +11,14 @@ from snnc.ir.ann import AnnGraph
 from snnc.ir.batch import Rows
 from snnc.metrics.outputs import Labels
 from snnc.metrics.task import Task
-from snnc.progress import Progress
+from snnc.progress import Progress, Silent
+from snnc.report.class_names import classes_of, known_classes
 from snnc.report.curve import Curve
 from snnc.report.document import Report
 from snnc.report.energy import MODELS, CostModel, account
 from snnc.report.measurement import Measurement
 from snnc.report.measuring import Elsewhere, measure
+from snnc.report.pictures import check_row, pictured
 from snnc.report.targets import fits
 from snnc.report.verdict import judge
 from snnc.simulation.protocol import Simulator
@@ -38,6 +40,8 @@ def make_report(
     curve: Callable[[Measurement], Curve | None] = lambda measurement: None,
     progress: Progress | None = None,
     elsewhere: Elsewhere | None = None,
+    classes: Sequence[str] = (),
+    picture_row: int | None = None,
 ) -> Report:
     """Measure a conversion and judge it.
 
@@ -55,13 +59,19 @@ def make_report(
         curve: measures accuracy against T; by default there is none.
         progress: where to show how far it is.
         elsewhere: sums up all chunks somewhere else; see :mod:`snnc.remote.measuring`.
+        classes: names of the classes; those that are known by default.
+        picture_row: the row that pictures of spikes walk through the network; ``None`` for no pictures.
 
     Raises:
-        InputError: rows or labels do not fit.
+        InputError: rows or labels do not fit, or there is no such row.
+        UsageError: other than as many names as classes are given, or pictures need what is not installed.
         NonFiniteError: a network answers with NaN or infinity.
     """
     graph, metadata = artefact.graph, artefact.metadata
     steps = graph.timesteps if timesteps is None else timesteps
+    if picture_row is not None:
+        check_row(picture_row, len(x))
+    names = _names(artefact, classes)
     found = measure(
         artefact,
         source,
@@ -83,7 +93,33 @@ def make_report(
         curve=curve(found),
         targets=fits(graph, artefact.host),
         reproduce=reproduce,
+        classes=names,
+        pictures=None
+        if picture_row is None
+        else pictured(
+            artefact,
+            x,
+            y,
+            picture_row,
+            names,
+            simulator=simulator,
+            timesteps=steps,
+            progress=progress or Silent(),
+        ),
     )
+
+
+def _names(artefact: Artefact, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the classes; none where the network does not answer with one vector of classes."""
+    shapes = tuple(artefact.gives.values())
+    if len(shapes) != 1 or len(shapes[0]) != 1:
+        if given:
+            raise UsageError(
+                f"class names are for one vector of classes, which {artefact.graph.name} does not give"
+            )
+        return ()
+    outputs = shapes[0][0]
+    return classes_of(artefact, given, outputs) if given else known_classes(artefact, outputs)
 
 
 def write_report(report: Report, path: Path) -> None:

@@ -23,10 +23,12 @@ from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.simulation.protocol import Simulator
 from snnc.source.calibration import Calibration
+from snnc.source.kept_channels import with_kept_channels
 
 LOWERING = frozenset({"lower", "lower-quantised"})
 CLIP = "clip-activations"
 RAISE = "rectify-linear"
+PRUNE = "prune-channels"
 
 
 def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> AnnGraph:
@@ -39,8 +41,14 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
 
     Raises:
         InputError: the artefact does not say how it was made.
-        UsageError: its neurons follow step functions whose potentials it tells nothing of.
+        UsageError: its neurons follow step functions whose potentials it tells nothing of, or something in it
+            depends on the order of steps.
     """
+    if (what := artefact.graph.changing) is not None:
+        raise UsageError(
+            f"{artefact.graph.name}: {what}, and errors are split for an input that stays the same and for "
+            "neurons that keep what they receive: report on the network as it is converted without --frames"
+        )
     kept = () if artefact.host is None else artefact.host.nodes
     source = read_onnx(path, kept=kept, selection=artefact.selection).graph
     text = artefact.metadata.pipeline
@@ -70,7 +78,7 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
         graph, _ = run_pipeline(chosen, source, context)
     if not isinstance(graph, AnnGraph):
         raise InputError(f"the recorded passes of {path.name} end in no source network: convert it again")
-    return _with_shifts(graph, artefact)
+    return _with_kept_channels(_with_shifts(graph, artefact), artefact)
 
 
 def _with_shifts(graph: AnnGraph, artefact: Artefact) -> AnnGraph:
@@ -93,3 +101,11 @@ def _with_shifts(graph: AnnGraph, artefact: Artefact) -> AnnGraph:
         return node if found is None else node.with_(shift=np.array(found, np.float32))
 
     return graph.map(Relu, shifted)
+
+
+def _with_kept_channels(graph: AnnGraph, artefact: Artefact) -> AnnGraph:
+    """Divide rectifiers of which channels were taken out, as the artefact records them."""
+    for record in artefact.metadata.records:
+        if str(record.get("pass", "")).startswith(PRUNE) and "kept" in record:
+            graph = with_kept_channels(graph, record["kept"])
+    return graph

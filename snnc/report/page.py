@@ -19,6 +19,7 @@ from snnc.report.drawing import Chart, percent
 from snnc.report.energy import Energy, microjoules
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
+from snnc.report.pictures import Pictures
 from snnc.report.rules import own_error
 from snnc.report.targets import Fit
 from snnc.source.host import Host
@@ -192,6 +193,8 @@ def _sections(report: Report) -> list[Section]:
             )
         )
         sections.append(_energy(report.energy))
+    if report.pictures is not None:
+        sections += _pictures(report.pictures)
     if found.several:
         sections.insert(0, _outputs(found))
     if found.tells_classes:
@@ -341,6 +344,16 @@ def _energy(energy: Energy) -> Section:
             Table("Metrics under their NeuroBench names, per image", ("metric", "value"), neurobench),
         ),
     )
+
+
+def _pictures(found: Pictures) -> list[Section]:
+    text = (
+        "What the network does with one row. Potentials are of the neuron of a layer that fires most often."
+    )
+    sections = [Section("one-row", f"Row {found.row} on its way", (text, *found.without), found.of_row)]
+    if found.of_all:
+        sections.append(Section("all-rows", "Spikes of all rows", charts=found.of_all))
+    return sections
 
 
 def _disagreements(report: Report) -> Section:

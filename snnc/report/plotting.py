@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from snnc.simulation.protocol import Simulator
 
 if TYPE_CHECKING:
     from snnc.report.drawing import Chart
+
+Layer = TypeVar("Layer")
 
 KINDS: Mapping[str, str] = {
     "raster": "the spikes of every layer in every step, of one row",
@@ -93,10 +95,10 @@ def draw(
         InputError: there is no such row or layer.
         UsageError: the network has nothing of the kind, or matplotlib is not installed.
     """
-    _require_matplotlib()
+    require_matplotlib()
     graph = artefact.graph
     T = graph.timesteps if plot.timesteps is None else plot.timesteps
-    steps = f"T = {T}" + (f", K = {graph.settle_steps}" if graph.settle_steps else "")
+    steps = steps_of(T, graph.settle_steps)
     if plot.kind in OF_MANY:
         return _of_many(artefact, x, plot, simulator, progress or Silent(), T, steps)
     if not 0 <= plot.row < len(x):
@@ -110,7 +112,7 @@ def draw(
         case "potentials":
             return spikes.potentials(_neurons(artefact, row, plot, T), when)
         case "answers":
-            label = _label(artefact, y, plot.row)
+            label = label_of(artefact, y, plot.row)
             return answering.answers(answering.answer(artefact, row, plot.classes, T), when, label)
         case _:
             found = answering.answer(artefact, row, plot.classes, T)
@@ -118,7 +120,17 @@ def draw(
             return answering.walk(image, record(artefact, row, plot.layers, T), found, when)
 
 
-def _require_matplotlib() -> None:
+def steps_of(timesteps: int, settle_steps: int) -> str:
+    """Return for how many steps a network was run, T and K, in words."""
+    return f"T = {timesteps}" + (f", K = {settle_steps}" if settle_steps else "")
+
+
+def require_matplotlib() -> None:
+    """Refuse to draw without matplotlib.
+
+    Raises:
+        UsageError: it is not installed.
+    """
     try:
         import matplotlib as mpl
     except ModuleNotFoundError as error:
@@ -155,15 +167,24 @@ def _neurons(
         named.append((layer, place))
     if not named:
         nodes = chosen_layers(artefact, plot.layers)
-        few = len(nodes) if plot.layers else min(len(nodes), MOST_POPULATIONS)
-        chosen = np.linspace(0, len(nodes) - 1, few).round().astype(int)
-        named = [(nodes[k].name, None) for k in chosen]
+        named = [(node.name, None) for node in (nodes if plot.layers else evenly(nodes))]
     layers = tuple(dict.fromkeys(layer for layer, _ in named))
     found = {each.node.name: each for each in record(artefact, row, layers, timesteps)}
     return [(found[layer], neuron_of(found[layer], place)) for layer, place in named]
 
 
-def _label(artefact: Artefact, y: Labels, row: int) -> int | None:
+def evenly(layers: Sequence[Layer]) -> list[Layer]:
+    """Return a few layers at even distances, the first and the last among them."""
+    few = min(len(layers), MOST_POPULATIONS)
+    return [layers[int(k)] for k in np.linspace(0, len(layers) - 1, few).round()]
+
+
+def busiest(layers: Sequence[Recorded]) -> list[tuple[Recorded, tuple[int, ...]]]:
+    """Return populations with the place of the neuron in each that fires most often."""
+    return [(layer, neuron_of(layer, None)) for layer in layers]
+
+
+def label_of(artefact: Artefact, y: Labels, row: int) -> int | None:
     """Return the right class of a row, if there is one."""
     if y is None or isinstance(y, Mapping) or y.dtype.kind not in "iu" or y.ndim != 1:
         return None

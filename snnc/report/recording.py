@@ -17,7 +17,7 @@ from snnc.ir.operations import Firing, firing, populations
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.progress import Progress
 from snnc.simulation.protocol import RecordOptions, Simulator
-from snnc.simulation.reference import ReferenceSimulator
+from snnc.simulation.reference import ReferenceSimulator, leaky_steps
 
 CHUNK = 64
 """Rows that are run at once."""
@@ -105,6 +105,11 @@ def _recorded(
     currents = np.add.reduce([trains[name][:, 0].astype(np.float64) for name in node.inputs])
     bias = per_channel(node.bias, rank).astype(np.float64)
     start = np.broadcast_to(per_channel(node.v_init, rank), node.shape).astype(np.float64)
+    if node.leaky:
+        whole = np.add.reduce([trains[name] for name in node.inputs])
+        steps = list(leaky_steps(node, whole.astype(np.int64) if node.integer else whole))
+        reached, left = (np.stack([step[k][0] for step in steps]).astype(np.float64) for k in (0, 2))
+        return Recorded(node, trains[node.name][:, 0], reached, left, start)
     if graph.schedule is Schedule.LAYERWISE:
         start = start + timesteps * bias + currents.sum(axis=0)
         arrived = np.zeros_like(currents)

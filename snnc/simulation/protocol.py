@@ -16,7 +16,7 @@ from snnc.ir.batch import Batch, Given, arrays_by_name
 from snnc.ir.bounds import MOST_TIMESTEPS, function_overflow
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.operations import check_known
-from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
+from snnc.ir.snn import Encode, IntegrateFire, SnnGraph, SnnNode
 from snnc.simulation.targets import Backend as Backend
 from snnc.simulation.targets import Bundle as Bundle
 from snnc.simulation.targets import Capabilities as Capabilities
@@ -178,8 +178,8 @@ class Simulator(Protocol):
         Args:
             graph: the network; all its nodes in integers, or all in float32, or (while a pass
                 quantises layer by layer) the part that is run.
-            inputs: (batch, *input shape), the quantised input ``q`` of :class:`Encode`; of several inputs one
-                array each, by name.
+            inputs: (batch, *input shape), the quantised input ``q`` of :class:`Encode`, or of frames
+                (batch, T, *input shape); of several inputs one array each, by name.
             timesteps: T; the network's settle steps follow.
             record: what to keep.
             given: spike trains, (T + K, batch, *shape), of nodes that need not be simulated again.
@@ -214,8 +214,8 @@ def check_run(
         )
     if graph.only_timesteps and timesteps != graph.timesteps:
         raise InputError(
-            f"{graph.name} runs for T = {graph.timesteps} alone, for which its step functions and functions "
-            f"of counts were made, not T = {timesteps}; convert it again for T = {timesteps}"
+            f"{graph.name} runs for T = {graph.timesteps} alone, for which its frames, step functions and "
+            f"functions of counts were made, not T = {timesteps}; convert it again for T = {timesteps}"
         )
     if not graph.max_timesteps and (found := function_overflow(graph, timesteps)) is not None:
         raise InputError(f"{graph.name}: {found}; convert it again with fewer levels or steps")
@@ -223,7 +223,13 @@ def check_run(
     for node in graph.inputs:
         array = arrays[node.name]
         which = f" of {node.name!r}" if len(arrays) > 1 else ""
-        if array.ndim != len(node.shape) + 1 or array.shape[1:] != node.shape:
+        shape = node.row_shape(timesteps) if isinstance(node, Encode) else node.shape
+        if array.shape[1:] != shape:
+            if len(shape) > len(node.shape):
+                raise InputError(
+                    f"inputs{which} of shape {array.shape} are not (batch, T, {node.shape}) for "
+                    f"T = {timesteps}: a frame for each step"
+                )
             raise InputError(
                 f"inputs{which} of shape {array.shape} do not fit the network's (batch, {node.shape})"
             )

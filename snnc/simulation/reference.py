@@ -7,7 +7,7 @@ form of each equation to a fast one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ from snnc.ir.batch import Batch, Given, Rows, arrays_by_name, joined, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.leak import DECAY_BITS
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, check_known, classified, firing, operations, unmatched
 from snnc.simulation.count_functions import count_function
@@ -206,8 +207,9 @@ def _slices(node: ann.Slice | snn.Slice) -> tuple[slice, ...]:
 
 
 def encode(node: snn.Encode, x: FloatArray) -> IntArray:
-    """Quantise a batch of analogue inputs, (batch, *shape), to int32 ``q``."""
-    x = np.asarray(x, np.float32).reshape(len(x), *node.shape)
+    """Quantise analogue inputs, (batch, *shape), or (batch, T, *shape) of frames, to int32 ``q``."""
+    x = np.asarray(x, np.float32)
+    x = x.reshape(*x.shape[: 2 if node.varies else 1], *node.shape)
     if node.gain is not None and node.offset is not None:
         x = x * per_channel(node.gain, len(node.shape)) + per_channel(node.offset, len(node.shape))
     scaled = np.rint(x / np.float32(node.scale))
@@ -215,8 +217,13 @@ def encode(node: snn.Encode, x: FloatArray) -> IntArray:
 
 
 def encode_all(graph: snn.SnnGraph, rows: Rows) -> Rows:
-    """Quantise the rows of all inputs of a network, each (batch, *shape), to int32 ``q``."""
+    """Quantise the rows of all inputs of a network, each as :func:`encode` takes them, to int32 ``q``."""
     return joined({node.name: encode(node, rows_of(rows, node.name)) for node in graph.encoders})
+
+
+def presented(node: snn.Encode, q: IntArray) -> IntArray:
+    """Return what each of the T steps sees of quantised rows: the same, or frames, (T, batch, *shape)."""
+    return np.moveaxis(q, 1, 0) if node.varies else q[np.newaxis]
 
 
 def fire(
@@ -236,6 +243,8 @@ def fire(
     rank = len(node.shape)
     theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
     rule, limit = firing(node), node.neuron.limit
+    if rule is Firing.LEAKY:
+        return fire_leaky(node, current)
     capacity = node.neuron.capacity(timesteps)
     barrier = schedule is Schedule.LAYERWISE
     v = np.broadcast_to(per_channel(node.v_init, rank), current.shape[1:]).astype(current.dtype)
@@ -276,6 +285,75 @@ def fire(
         count += s.astype(np.int64)
         spikes[t] = s
     return spikes, v
+
+
+def fire_leaky(node: snn.IntegrateFire, current: NumberArray) -> tuple[NumberArray, NumberArray]:
+    """Run one leaky population; as :func:`fire`, of whose arguments it needs no others."""
+    spikes = np.zeros_like(current)
+    v = spikes[0]
+    for t, (_, s, left) in enumerate(leaky_steps(node, current)):
+        spikes[t], v = s, left
+    return spikes, v
+
+
+def leaky_steps(
+    node: snn.IntegrateFire, current: NumberArray
+) -> Iterator[tuple[NumberArray, NumberArray, NumberArray]]:
+    """Yield of each step the potential that is reached, the spikes, and the potential that is left.
+
+    Args:
+        node: the population.
+        current: (T, batch, *shape), the summed current of every step.
+    """
+    rank = len(node.shape)
+    theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
+    taken = theta if node.reset_by is None else per_channel(node.reset_by, rank)
+    v = np.broadcast_to(per_channel(node.v_init, rank), current.shape[1:]).astype(current.dtype)
+    resting = np.zeros(current.shape[1:], np.int64)
+    for i in filtered(node, current):
+        m = leak(v, node.decay) + i + bias
+        awake = resting == 0
+        s = np.where(awake, np.clip(np.floor_divide(m, theta), 0, node.neuron.limit), 0).astype(current.dtype)
+        after = m - s * taken
+        if node.reset_to is not None:
+            after = np.where(s > 0, per_channel(node.reset_to, rank), m).astype(current.dtype)
+        m = np.where(awake, m, v)
+        v = np.where(awake, after, v)
+        resting = np.where(s > 0, node.refractory, np.maximum(resting - 1, 0))
+        yield m, s, v
+
+
+def filtered(node: snn.IntegrateFire | snn.Readout, current: NumberArray) -> Iterator[NumberArray]:
+    """Yield the current that reaches the potential of a leaky node in each step, (batch, *shape).
+
+    Args:
+        node: the population or read-out.
+        current: (T, batch, *shape), the summed current of every step.
+    """
+    i = np.zeros_like(current[0])
+    for arriving in current * current.dtype.type(1 << node.fraction_bits):
+        i = arriving if node.synapse_decay is None else leak(i, node.synapse_decay) + arriving
+        yield i
+
+
+def leak(v: NumberArray, decay: NumberArray | None) -> NumberArray:
+    """Return what remains of potentials, (batch, *shape), after a step: ``v d``, or ``trunc(v d / 2^15)``."""
+    if decay is None:
+        return v
+    product = v * per_channel(decay, v.ndim - 1).astype(v.dtype)
+    if v.dtype.kind == "f":
+        return product
+    return np.sign(product) * (np.abs(product) >> DECAY_BITS)
+
+
+def leaky_readout(node: snn.Readout, current: NumberArray) -> NumberArray:
+    """Return the potentials of a leaky read-out after each step, (T, batch, *shape)."""
+    y = np.zeros_like(current)
+    before = np.zeros_like(current[0])
+    for t, i in enumerate(filtered(node, current)):
+        before = leak(before, node.decay) + i + per_channel(node.bias, len(node.shape)).astype(current.dtype)
+        y[t] = before
+    return y
 
 
 def step_function(node: snn.IntegrateFire, v: NumberArray) -> IntArray:
@@ -325,7 +403,7 @@ class ReferenceSimulator:
             match node:
                 case snn.Encode():
                     train = np.zeros((steps, rows, *node.shape), wide)
-                    train[:timesteps] = rows_of(batch, node.name)
+                    train[:timesteps] = presented(node, rows_of(batch, node.name))
                 case snn.ConstantCurrent():
                     train = np.zeros((steps, rows, *node.shape), wide)
                     train[:timesteps] = node.values
@@ -334,7 +412,10 @@ class ReferenceSimulator:
                     trace.add_population(node, train, v, record)
                 case snn.Readout():
                     rank = len(node.shape)
-                    total = np.add.reduce(read).sum(axis=0) + timesteps * per_channel(node.bias, rank)
+                    if node.leaky:
+                        total = leaky_readout(node, np.add.reduce(read))[-1]
+                    else:
+                        total = np.add.reduce(read).sum(axis=0) + timesteps * per_channel(node.bias, rank)
                     totals[node.name] = total.astype(np.int32 if integer else np.float32)
                     continue
                 case _:

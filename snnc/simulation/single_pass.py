@@ -70,6 +70,8 @@ def problem(graph: SnnGraph) -> str | None:
             return f"{node.name!r} is not proved to be the same on counts"
     if not graph.integer:
         return "in float32 the order of the additions matters"
+    if graph.changing is not None:
+        return graph.changing
     if graph.schedule is Schedule.LAYERWISE:
         return None
     for node, rule in found:

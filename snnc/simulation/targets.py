@@ -185,10 +185,15 @@ COMMON_RULES = frozenset({Firing.PLAIN, Firing.LIMITED, Firing.HESITANT, Firing.
 passes it to :func:`unknown_operations`."""
 
 
+OVER_TIME = "use the target c99 or spiking-onnx"
+
+
 def unknown_operations(
     graph: SnnGraph,
     kinds: Collection[type] = COMMON_KINDS,
     rules: Collection[Firing] = COMMON_RULES,
+    *,
+    over_time: bool = False,
 ) -> tuple[Unsupported, ...]:
     """Return the nodes of unknown kinds or settings; every ``check`` of a target begins with this.
 
@@ -196,6 +201,7 @@ def unknown_operations(
         graph: the network.
         kinds: of nodes, that the target knows.
         rules: by which populations may fire.
+        over_time: whether the target knows inputs that are frames, and leaky read-outs.
     """
 
     def reason(node: SnnNode) -> tuple[str, str] | None:
@@ -205,6 +211,10 @@ def unknown_operations(
             return f"the target knows no {type(node).__name__}", "choose another target"
         if isinstance(node, IntegrateFire) and firing(node) not in rules:
             return f"the target knows no neurons that fire by {firing(node).value!r}", "choose another target"
+        if isinstance(node, Encode) and node.varies and not over_time:
+            return "the target knows no input that is frames: it sees the same row in each step", OVER_TIME
+        if isinstance(node, Readout) and node.leaky and not over_time:
+            return "the target knows no leaky read-out: its outputs are sums", OVER_TIME
         return None
 
     return tuple(

@@ -55,6 +55,8 @@ ROLES = {"weight": "weights", "values": "biases", "bias": "biases", "threshold":
 
 def untrainable(graph: snn.SnnGraph) -> str | None:
     """Name a node of a network that has no gradients here; ``None`` if there is none."""
+    if (what := graph.changing) is not None:
+        return f"{what}, which cannot be trained yet"
     for node in graph:
         where = f"{node.origin or node.name!r} becomes {type(node).__name__} {node.name!r}"
         if isinstance(node, snn.CountFunction) and not isinstance(node, snn.CountMaxPool):
@@ -76,6 +78,8 @@ def inexact(graph: snn.SnnGraph) -> str | None:
                 continue
             case Firing.LIMITED if (node.neuron.limit or 0) >= node.neuron.capacity(graph.timesteps):
                 continue
+            case Firing.LEAKY:
+                return f"{node.name!r} is leaky, so the order of its spikes matters"
             case Firing.LIMITED | Firing.HESITANT | Firing.PLAIN:
                 return f"{node.name!r} sends fewer spikes a step than it has levels, so their order matters"
             case other:

@@ -15,6 +15,8 @@ from snnc.ir.snn import Reshape, SnnGraph, SnnNode
 
 NULL = "0"
 TIMES, STEPS = "times", "state->timesteps"
+BEFORE = "(state->step < state->timesteps ? state->step : state->timesteps)"
+"""Steps with input before the one at hand."""
 
 
 class CodeBuilder:

@@ -65,5 +65,5 @@ def _counts(code: CodeBuilder, node: SnnNode, index: int) -> Place:
     role = "n" if index == 0 else "m"
     counts = code.keep(node, role, Width.I32, source.size, "counts of the input")
     code.once(node, "zero", (Width.I32,), counts, counts.size)
-    code.call(node, "add", (source.width,), source, 1, source.size, counts)
+    code.call(node, "add", (source.width, Width.I32), source, 1, source.size, counts)
     return counts

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from snnc.backends.c99.kernels import Types
 from snnc.backends.c99.lowering.builder import CodeBuilder
 from snnc.backends.c99.memory import Buffer
-from snnc.backends.c99.program import Call, Extent, Place, slide
+from snnc.backends.c99.program import At, Call, Extent, Place, Table, slide
 from snnc.backends.c99.synapses import always_fits, sum_width
 from snnc.backends.c99.widths import Width
 from snnc.errors import InternalError
@@ -26,18 +27,81 @@ def direct(code: CodeBuilder, node: SnnNode) -> bool:
     return code.reads[node.name] == 1 and isinstance(readers[0], IntegrateFire | Readout)
 
 
+def charged_anew(code: CodeBuilder, node: IntegrateFire) -> Convolution | None:
+    """Return the convolution whose constant current is computed anew in each step, rather than kept, if any.
+
+    That saves memory: the potentials of the population that it drives follow from the current and the counts.
+    """
+    source = code.graph[node.inputs[0]]
+    if not code.widths.small or code.barrier or len(node.inputs) > 1:
+        return None
+    if node.leaky or node.breakpoints is not None:
+        return None
+    if not isinstance(source, Convolution) or source.name not in code.constant or not direct(code, source):
+        return None
+    return source
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The loop of a convolution, and what it reads beside the spikes.
+
+    Attributes:
+        name: of the loop.
+        types: of spikes, weight and sums.
+        weight: as it lies in C.
+        window: that slides over the spikes.
+        groups: of channels.
+    """
+
+    name: str
+    types: Types
+    weight: Table
+    window: Window
+    groups: int
+
+
 def synapse(code: CodeBuilder, node: Weighted, out: Place, constant: bool) -> None:
     """Add the current of a synapse to ``out``."""
     calls = code.program.once if constant else code.program.step
     source = code.read(node)
     read, wrote = Extent.of(code.graph[node.inputs[0]].shape), Extent.of(node.shape)
     note = f"{node.name} (ONNX: {node.origin})"
+    if isinstance(node, ChannelWeight):
+        weight = code.table(node, "w", node.weight, "weight")
+        arguments = (source, weight, wrote.pixels, wrote.channels, out)
+        calls.append(Call("scale", (source.width, weight.width, out.width), arguments, note))
+        return
+    kernel = _kernel(code, node, source.width)
+    shape = code.program.structure("window", slide(kernel.window, read, wrote, kernel.groups))
+    calls.append(Call(kernel.name, (*kernel.types, out.width), (source, kernel.weight, shape, out), note))
+
+
+def synapse_by_rows(code: CodeBuilder, node: Convolution, out: Place) -> Iterator[int]:
+    """Yield the rows of a constant current in turn, each once the call that adds it to ``out`` is written."""
+    source = code.values[node.inputs[0]]
+    read, wrote = Extent.of(code.graph[node.inputs[0]].shape), Extent.of(node.shape)
+    kernel, note = _kernel(code, node, source.width), f"{node.name} (ONNX: {node.origin})"
+    row, window = Extent(1, wrote.columns, wrote.channels), kernel.window
+    for y in range(wrote.rows):
+        code.program.step.append(Call("zero", (out.width,), (out, row.size), note))
+        first = y * window.strides[0] - window.pads[0]
+        last = first + (window.kernel[0] - 1) * window.dilations[0] + 1
+        low, high = max(first, 0), min(last, read.rows)
+        if low < high:
+            part = replace(window, pads=(low - first, *window.pads[1:]))
+            above = Extent(high - low, read.columns, read.channels)
+            shape = code.program.structure("window", slide(part, above, row, kernel.groups))
+            here = At(source, low * read.columns * read.channels)
+            arguments = (here, kernel.weight, shape, out)
+            code.program.step.append(Call(kernel.name, (*kernel.types, out.width), arguments, note))
+        yield y
+
+
+def _kernel(code: CodeBuilder, node: Weighted, spikes: Width) -> Kernel:
+    """Choose the loop of a synapse, and write its weight down."""
+    read, wrote = Extent.of(code.graph[node.inputs[0]].shape), Extent.of(node.shape)
     match node:
-        case ChannelWeight():
-            weight = code.table(node, "w", node.weight, "weight")
-            arguments = (source, weight, wrote.pixels, wrote.channels, out)
-            calls.append(Call("scale", (source.width, weight.width), arguments, note))
-            return
         case Convolution():
             depthwise = node.groups == read.channels == wrote.channels
             window, groups, kernel = node.window, node.groups, node.weight
@@ -50,13 +114,12 @@ def synapse(code: CodeBuilder, node: Weighted, out: Place, constant: bool) -> No
     name = "depthwise" if depthwise else "convolve_along" if along else "convolve"
     rows = np.moveaxis(kernel[:, 0], 0, -1) if depthwise else _rows(kernel, groups)
     weight = code.table(node, "w", rows, "weight")
-    shape = code.program.structure("window", slide(window, read, wrote, groups))
-    types: Types = (source.width, weight.width)
+    types: Types = (spikes, weight.width)
     if not depthwise:
         types = (*types, sum_width(*types))
         fits = always_fits(types[-1], read.channels // groups, code.widths.bounds[node.inputs[0]])
         name = name if fits else f"{name}_large"
-    calls.append(Call(name, types, (source, weight, shape, out), note))
+    return Kernel(name, types, weight, window, groups)
 
 
 def gather(code: CodeBuilder, node: SnnNode, total: Place) -> Place | None:
@@ -85,7 +148,7 @@ def accumulate(code: CodeBuilder, node: SnnNode, names: Sequence[str], total: Pl
         source = code.graph[name]
         if name in code.values:
             value, note = code.values[name], f"{node.name} (ONNX: {node.origin})"
-            calls.append(Call("add", (value.width,), (value, 1, value.size, total), note))
+            calls.append(Call("add", (value.width, total.width), (value, 1, value.size, total), note))
         elif isinstance(source, Weighted):
             synapse(code, source, total, constant)
         else:

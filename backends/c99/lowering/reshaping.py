@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from snnc.backends.c99.blocks import find_blocks
-from snnc.backends.c99.lowering.builder import CodeBuilder
+from snnc.backends.c99.lowering.builder import TIMES, CodeBuilder
 from snnc.backends.c99.memory import Buffer
-from snnc.backends.c99.program import At, Extent, Parameter, channels_last
+from snnc.backends.c99.program import At, Extent, Parameter, Place, channels_last
 from snnc.backends.c99.widths import Width
 from snnc.ir.geometry import ABSENT
 from snnc.ir.graph import IntArray
@@ -18,6 +18,9 @@ def encode(code: CodeBuilder, node: Encode) -> None:
     """Take an input in."""
     extent = Extent.of(node.shape)
     q = Parameter(code.ports[node.name].argument, Width.I16, extent.size)
+    if node.varies:
+        _present(code, node, q, extent)
+        return
     wanted_later = any(reader.name not in code.constant for reader in code.readers(node))
     if extent.ordered and not wanted_later:
         code.values[node.name] = q
@@ -25,6 +28,20 @@ def encode(code: CodeBuilder, node: Encode) -> None:
     out = Buffer(Width.holding(node.limit), extent.size)
     code.values[node.name] = out
     code.move(node, q, extent, extent.channels_first, out, extent.strides)
+
+
+def _present(code: CodeBuilder, node: Encode, q: Parameter, extent: Extent) -> None:
+    """Take the frame of a step in, which is silent in settle steps."""
+    frame: Place = q
+    width = Width.holding(node.limit)
+    if code.graph.settle_steps:
+        frame = Buffer(width, extent.size)
+        code.call(node, "present", (q.width, width), q, TIMES, extent.size, frame)
+    if not extent.ordered:
+        out = Buffer(width, extent.size)
+        code.move(node, frame, extent, extent.channels_first, out, extent.strides)
+        frame = out
+    code.values[node.name] = frame
 
 
 def rearrange(code: CodeBuilder, node: Concat | Pad | Slice) -> None:

@@ -17,18 +17,6 @@ LARGEST_SUM = 2**15 - 1
 
 
 @vector_code
-def noinline(code: Code) -> None:
-    """Keep LLVM from inlining the function that calls this: inlined, it would be optimised anew."""
-    code.b.function.attributes.add("noinline")
-
-
-@vector_code
-def number(code: Code, value: int) -> Value:
-    """Return a constant as any number: for a constant, Numba compiles the called function once more."""
-    return code.number(value)
-
-
-@vector_code
 def get(code: Code, address: Value, index: Value) -> Value:
     """Return the int64 number ``index`` of an array at ``address``."""
     return code.load(I64, address, code.multiply(index, 8))

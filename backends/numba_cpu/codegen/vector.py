@@ -15,8 +15,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -76,11 +77,12 @@ def call_of(count: int) -> Callable[..., int]:
     """Return the code that calls a :class:`~snnc.backends.numba_cpu.machine.cache.Routine` by its address.
 
     Args:
-        count: of its arguments, which follow the address.
+        count: of its arguments, which follow the address: records, and whatever becomes a 64-bit integer.
     """
-    numbers = (types.intp,) * count
 
-    def typing(_context: Any, *_arguments: Any) -> Any:
+    def typing(_context: Any, _address: Any, *arguments: Any) -> Any:
+        numbers = tuple(kind if isinstance(kind, types.Record) else types.intp for kind in arguments)
+
         def generate(context: Any, builder: Any, _signature: Any, arguments: Sequence[Value]) -> Value:
             address, *given = arguments
             kind = context.call_conv.get_function_type(types.void, numbers)
@@ -91,6 +93,21 @@ def call_of(count: int) -> Callable[..., int]:
         return types.void(types.intp, *numbers), generate
 
     return _code(typing, ["address", *(f"argument_{k}" for k in range(count))], "call", call_of.__doc__)
+
+
+def element_of(kind: np.dtype[np.void]) -> Callable[..., Any]:
+    """Return the code that takes a record from a table, by the address of the table and the place in it."""
+    record = from_dtype(kind)
+
+    def typing(_context: Any, _address: Any, _place: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Sequence[Value]) -> Value:
+            address, place = arguments
+            at = builder.add(address, builder.mul(place, ir.Constant(I64, kind.itemsize)))
+            return builder.inttoptr(at, context.get_value_type(record))
+
+        return record(types.intp, types.intp), generate
+
+    return _code(typing, ["address", "place"], "element", element_of.__doc__)
 
 
 class Code:

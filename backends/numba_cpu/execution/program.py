@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen import micro_products, neurons
 from snnc.backends.numba_cpu.execution import functions, shapes
+from snnc.backends.numba_cpu.execution.leaky import LeakyRun
 from snnc.backends.numba_cpu.execution.shapes import Value
 from snnc.backends.numba_cpu.execution.step_functions import StepRun
+from snnc.backends.numba_cpu.kernels.currents import add_currents
 from snnc.backends.numba_cpu.kernels.firing import firing as firing_of
 from snnc.backends.numba_cpu.kernels.records import CURRENT, SPIKE_BYTES, STAGE, TERM, VARIANT
-from snnc.backends.numba_cpu.kernels.stage import run_stages
+from snnc.backends.numba_cpu.kernels.stage import run_stages, stage_fields
 from snnc.backends.numba_cpu.kernels.thread_team import ThreadTeam
 from snnc.backends.numba_cpu.layout import choices
 from snnc.backends.numba_cpu.layout.terms import Packed, Values
@@ -81,20 +83,17 @@ class FusedStages:
         """
         self.names = tuple(stage.node.name for stage in stages)
         self._team = team
-        self._tables = [_tables([stage.shares[k] for stage in stages]) for k in range(len(stages[0].shares))]
-        variants = [rows for stage in stages for rows in stage.variants]
-        most = max(1, *map(len, variants))
-        self._variants = np.zeros((len(variants), most), VARIANT)
-        for k, rows in enumerate(variants):
-            self._variants[k, : len(rows)] = rows
+        variants = [aligned(np.array(rows, VARIANT)) for stage in stages for rows in stage.variants]
+        self._tables = [
+            _tables([stage.shares[k] for stage in stages], variants) for k in range(len(stages[0].shares))
+        ]
 
     def run(self, images: int, only: int | None = None) -> None:
         """Run the stages, or one of them, for so many images."""
         chosen = slice(None) if only is None else slice(only, only + 1)
 
         def run_share(share: int, meeting: int) -> None:
-            stages, terms_ = self._tables[share]
-            run_stages(stages[chosen], terms_, self._variants, images, len(self._tables), meeting)
+            run_stages(self._tables[share].stages[chosen], images, len(self._tables), meeting)
 
         if len(self._tables) == 1:
             run_share(0, 0)
@@ -102,21 +101,36 @@ class FusedStages:
             self._team.together(run_share, len(self._tables))
 
 
-def _tables(stages: list[tuple[dict[str, int], list[dict[str, int]]]]) -> tuple[Array, Array]:
-    """Return the records of stages, and those of all their terms one behind the other."""
-    first = 0
-    all_terms = []
-    table = np.zeros(len(stages), STAGE)
-    for k, (fields, rows) in enumerate(stages):
-        for name, number in (fields | {"first_term": first, "terms": len(rows)}).items():
-            table[name][k] = number
-        first += len(rows)
-        all_terms += rows
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The records of stages that follow each other.
+
+    Attributes:
+        stages: (stages,) :data:`~snnc.backends.numba_cpu.kernels.records.STAGE`, which hold addresses of the
+            others.
+        terms: of all stages, one behind the other.
+        variants: of each term.
+    """
+
+    stages: Array
+    terms: Array
+    variants: list[Array]
+
+
+def _tables(stages: list[tuple[dict[str, int], list[dict[str, int]]]], variants: list[Array]) -> Tables:
+    """Write the records of stages and those of their terms."""
+    all_terms = [row for _, rows in stages for row in rows]
     terms_ = np.zeros(len(all_terms), TERM)
-    for k, row in enumerate(all_terms):
-        for name, number in row.items():
+    for k, (row, own) in enumerate(zip(all_terms, variants, strict=True)):
+        for name, number in (row | {"variants": own.ctypes.data}).items():
             terms_[name][k] = number
-    return table, terms_
+    table = np.zeros(len(stages), STAGE)
+    first = terms_.ctypes.data
+    for k, (fields, rows) in enumerate(stages):
+        for name, number in (fields | {"own_terms": first, "terms": len(rows)}).items():
+            table[name][k] = number
+        first += len(rows) * TERM.itemsize
+    return Tables(table, terms_, variants)
 
 
 class Program:
@@ -202,11 +216,13 @@ class Program:
             value = Value(read[0].values, part.output, part.constant)
             self._values[node.name] = value
             return Part(node, value), lambda images: None
-        value = self._hold(node.name, part.output, part.constant)
+        value = self._hold(node.name, part.output, part.constant, summed=isinstance(node, snn.Readout))
         if isinstance(node, snn.Encode):
             self.encoded[node.name] = value
+        if isinstance(node, snn.Readout):
+            return Part(node, value), LeakyRun(node, read, value, None, request).run
         if isinstance(node, snn.IntegrateFire):
-            return self._step_function(node, read, value)
+            return self._step_by_step(node, read, value)
         if isinstance(node, snn.Function):
             return Part(node, value), functions.FunctionRun(node, read, part.counts, value, request).run
         if isinstance(node, snn.Gather):
@@ -218,11 +234,12 @@ class Program:
 
         return Part(node, value), run
 
-    def _step_function(self, node: snn.IntegrateFire, read: list[Value], value: Value) -> tuple[Part, Action]:
-        """Return what runs a population with a step function, and where its states are."""
+    def _step_by_step(self, node: snn.IntegrateFire, read: list[Value], value: Value) -> tuple[Part, Action]:
+        """Return what runs a population that no stage runs, and where its states are."""
         request = self.request
         states = np.zeros((2, *value.values.shape[1:]), np.int32 if node.integer else np.float32)
-        made = StepRun(node, read, value, states, request)
+        kind = LeakyRun if node.leaky else StepRun
+        made = kind(node, read, value, states, request)
         kept = (states[0], states[1]) if request.record.states else None
         return Part(node, value, kept), made.run
 
@@ -258,6 +275,7 @@ class Program:
         }
         constant_only = not general and all(row["constant"] for row, _ in rows)
         fields["unchanging"] = int(fires and not request.barrier and constant_only)
+        fields |= stage_fields(fires, bool(fields["accumulate"]), not request.integer)
         fields["columns"] = output.width + fields["halo"] + max(packed.halo[1] for _, packed in rows)
         if isinstance(node, snn.IntegrateFire):
             fields |= self._neuron(node, output, made)
@@ -267,7 +285,7 @@ class Program:
     def _term(self, term: TermPlan, alone: bool) -> tuple[dict[str, int], Packed]:
         """Return the record of a term, but for its scratch memory."""
         if term.choice is None:
-            packed = Packed({"kind": CURRENT})
+            packed = Packed({"kind": CURRENT, "add": add_currents.address})
             source = self._values[term.name]
         else:
             packed = self.packed[term.name]
@@ -303,6 +321,8 @@ class Program:
                 capacity, takes_back = neuron.capacity(request.timesteps), not request.barrier
             case Firing.STEPS:
                 raise InternalError(f"{node.name!r} has a step function, which no stage runs")
+            case Firing.LEAKY:
+                raise InternalError(f"{node.name!r} is leaky, and no stage runs it")
             case _:
                 raise unmatched(rule)
         settings = aligned(np.array([capacity, limit, -int(takes_back)], np.int64))

@@ -156,6 +156,9 @@ class Run:
             np.negative(taken, out=self._counts[node.name][start:stop], casting="unsafe")
         if isinstance(node, snn.Readout):
             outputs = self._outputs[node.name]
+            if node.leaky:
+                outputs[start:stop] = value.channels(images)[0]
+                return
             bias = np.multiply(node.bias, request.timesteps, dtype=outputs.dtype)
             outputs[start:stop] = value.channels(images)[0] + bias
 

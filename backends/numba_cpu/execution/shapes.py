@@ -91,6 +91,13 @@ def geometry(window: Window) -> Array:
     return np.array([*window.kernel, *window.strides, top, left, *window.dilations], np.int64)
 
 
+def _pool(window: Window, read: Value, maximum: bool, out: Value, images: int) -> None:
+    """Pool every window of some images."""
+    steps, held, *rest = read.values.shape
+    sizes = np.array([steps, held, images, *rest, *out.values.shape[2:4]], np.int64)
+    kernels.pool(read.values.reshape(-1), sizes, geometry(window), maximum, out.values.reshape(-1))
+
+
 def apply(
     node: Operation, read: Sequence[Value], out: Value, images: int, timesteps: int, steps: int
 ) -> None:
@@ -111,11 +118,11 @@ def apply(
             values = np.broadcast_to(node.values, (1, images, *node.shape))
             out.fill(channels_last(values))
         case snn.SumPool():
-            kernels.pool(read[0].values, images, geometry(node.window), False, out.values)
+            _pool(node.window, read[0], False, out, images)
         case snn.CurrentMaxPool():
-            kernels.pool(read[0].values, images, geometry(node.window), True, out.values)
+            _pool(node.window, read[0], True, out, images)
         case snn.CountMaxPool() if steps == 1:  # what is sent in the only step are the counts
-            kernels.pool(read[0].values, images, geometry(node.window), True, out.values)
+            _pool(node.window, read[0], True, out, images)
         case snn.CountMaxPool():
             sent: Array = read[0].values
             if read[0].constant:

@@ -14,44 +14,41 @@ Array = NDArray[Any]
 
 
 @kernel
-def pool(values: Array, images: int, geometry: Array, maximum: bool, out: Array) -> None:
+def pool(values: Array, sizes: Array, geometry: Array, maximum: bool, out: Array) -> None:
     """Write the sum, or the maximum, of every window; padding counts nothing and never wins.
 
     Args:
-        values: (steps, images, height, width, channels) integers.
-        images: how many of them to work on.
+        values: (steps * images * height * width * channels,) integers.
+        sizes: steps, images, how many of them to work on, height, width, channels, output height and width.
         geometry: kernel height and width, strides, pads at top and left, dilations.
         maximum: whether to take the maximum.
-        out: (steps, images, height, width, channels) integers.
+        out: (steps * images * output height * output width * channels,) integers.
     """
-    steps, _, height, width, channels = values.shape
-    for t in range(steps):
-        for b in range(images):
-            for oy in range(out.shape[2]):
-                for ox in range(out.shape[3]):
-                    total = out[t, b, oy, ox]
-                    fresh = True
-                    for ky in range(geometry[0]):
-                        y = oy * geometry[2] - geometry[4] + ky * geometry[6]
-                        if y < 0 or y >= height:
-                            continue
-                        for kx in range(geometry[1]):
-                            x = ox * geometry[3] - geometry[5] + kx * geometry[7]
-                            if x < 0 or x >= width:
-                                continue
-                            v = values[t, b, y, x]
-                            if fresh:
-                                for c in range(channels):
-                                    total[c] = v[c]
-                                fresh = False
-                            elif maximum:
-                                for c in range(channels):
-                                    total[c] = max(total[c], v[c])
-                            else:
-                                for c in range(channels):
-                                    total[c] += v[c]
+    steps, images, wanted, height, width, channels, rows, columns = sizes
+    for frame in range(steps * images):
+        if frame % images >= wanted:
+            continue
+        for place in range(rows * columns):
+            oy, ox = place // columns, place % columns
+            total = (frame * rows * columns + place) * channels
+            fresh = True
+            for tap in range(geometry[0] * geometry[1]):
+                ky, kx = tap // geometry[1], tap % geometry[1]
+                y = oy * geometry[2] - geometry[4] + ky * geometry[6]
+                x = ox * geometry[3] - geometry[5] + kx * geometry[7]
+                if y < 0 or y >= height or x < 0 or x >= width:
+                    continue
+                v = ((frame * height + y) * width + x) * channels
+                for c in range(channels):
                     if fresh:
-                        total[:] = 0
+                        out[total + c] = values[v + c]
+                    elif not maximum:
+                        out[total + c] += values[v + c]
+                    elif out[total + c] < values[v + c]:
+                        out[total + c] = values[v + c]
+                fresh = False
+            if fresh:
+                out[total : total + channels] = 0
 
 
 @kernel

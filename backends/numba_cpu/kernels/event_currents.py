@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import cache
 
 from snnc.backends.numba_cpu.codegen import micro_events
-from snnc.backends.numba_cpu.codegen.micro import get, noinline, put
+from snnc.backends.numba_cpu.codegen.micro import get, put
 from snnc.backends.numba_cpu.codegen.micro_events import list_column, prefetch, scatter_row
 from snnc.backends.numba_cpu.codegen.vector import call_of
-from snnc.backends.numba_cpu.kernels.records import Record, Records
-from snnc.backends.numba_cpu.machine.cache import Routine, kernel
+from snnc.backends.numba_cpu.kernels.records import Stage, Term, routine, variant_at
+from snnc.backends.numba_cpu.machine.cache import Routine
 
 call_list, call_scatter = call_of(12), call_of(10)
+call_list_band, call_add_phase = call_of(6), call_of(10)
 
 
 @cache
@@ -94,10 +95,9 @@ def scattering(blocks: int, taps: int) -> Routine:
     return Routine(scatter, blocks, taps)
 
 
-@kernel
-def _list_band(term: Record, image: int, t0: int, steps: int, top: int, bottom: int) -> None:
+@routine
+def _list_band(term: Term, image: int, t0: int, steps: int, top: int, bottom: int) -> None:
     """List the spikes of the rows from ``top`` to ``bottom``: per step, column and row."""
-    noinline()
     chunks = term.channels // micro_events.CHUNK
     row_bytes = term.width * term.channels
     rows = bottom - top
@@ -146,50 +146,44 @@ def _list_band(term: Record, image: int, t0: int, steps: int, top: int, bottom: 
             place += 8 * (rows + 1)
 
 
-@kernel
+@routine
 def add_events(
-    stage: Record,
-    term: Record,
-    variants: Records,
+    stage: Stage,
+    term: Term,
     image: int,
     t0: int,
     steps: int,
     y0: int,
     rows: int,
+    current: int,
+    frame: int,
+    fresh: int,
     begun: int,
 ) -> None:
     """Let every spike add its rows of the weight to the currents that it reaches."""
-    noinline()
     top = max(0, y0 * term.stride_down - term.pad_top)
     reach = (term.kernel_height - 1) * term.dilation_down
     bottom = min(term.height, (y0 + rows - 1) * term.stride_down - term.pad_top + reach + 1)
     if bottom <= top:
         return
-    _list_band(term, image, t0, steps, top, bottom)
+    call_list_band(term.list_band, term, image, t0, steps, top, bottom)
     for ky0 in range(0, term.kernel_height, term.joined_rows):
         for tile in range(term.tiles):
             if not (term.kept and begun):
-                _bring_nearer(term, variants, ky0 // term.joined_rows, tile)
+                # Events, which read the rows of the tile out of order, would wait for each of them.
+                for residue in range(term.stride_right):
+                    variant = variant_at(term.variants, residue)
+                    first = variant.weight + ky0 // term.joined_rows * variant.joined_bytes
+                    put(term.prefetched, 0, prefetch(first + tile * variant.tile_bytes, variant.lines))
             # Rows of one phase read the same part of the weight, which then stays in the cache.
             for phase in range(term.joined_rows):
-                _add_phase(stage, term, variants, steps, y0, rows, top, bottom, ky0, tile, phase)
+                call_add_phase(term.add_phase, stage, term, steps, y0, rows, top, bottom, ky0, tile, phase)
 
 
-@kernel
-def _bring_nearer(term: Record, variants: Records, part: int, tile: int) -> None:
-    """Read the rows of a tile in order: events, which read them out of order, would wait for each."""
-    noinline()
-    for residue in range(term.stride_right):
-        variant = variants[residue]
-        first = variant.weight + part * variant.joined_bytes + tile * variant.tile_bytes
-        put(term.prefetched, 0, prefetch(first, variant.lines))
-
-
-@kernel
+@routine
 def _add_phase(
-    stage: Record,
-    term: Record,
-    variants: Records,
+    stage: Stage,
+    term: Term,
     steps: int,
     y0: int,
     rows: int,
@@ -200,7 +194,6 @@ def _add_phase(
     phase: int,
 ) -> None:
     """Add the events of one tile to the rows of the band whose first input row has a certain phase."""
-    noinline()
     pixel = stage.channels * 4
     line = stage.columns * pixel
     frame = 0 if stage.accumulate else stage.band_rows * line
@@ -216,7 +209,7 @@ def _add_phase(
             if shift != phase or low >= high:
                 continue
             for residue in range(term.stride_right):
-                variant = variants[residue]
+                variant = variant_at(term.variants, residue)
                 x0 = (residue - term.pad_left) % term.stride_right
                 if variant.blocks == 0 or x0 >= term.width:
                     continue
@@ -239,3 +232,12 @@ def _add_phase(
                     column * term.stride_right,
                     weight,
                 )
+
+
+def event_fields() -> dict[str, int]:
+    """Return the addresses of the routines of events."""
+    return {
+        "add": add_events.address,
+        "list_band": _list_band.address,
+        "add_phase": _add_phase.address,
+    }

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cache
 
 from snnc.backends.numba_cpu.codegen import micro_products
-from snnc.backends.numba_cpu.codegen.micro import get, noinline
+from snnc.backends.numba_cpu.codegen.micro import copy_shifted, copy_widened, fill, get
 from snnc.backends.numba_cpu.codegen.micro_products import multiply_channels, multiply_row
 from snnc.backends.numba_cpu.codegen.vector import call_of
-from snnc.backends.numba_cpu.kernels.records import CHANNEL_FLOATS, CHANNEL_WIDE, Record
-from snnc.backends.numba_cpu.machine.cache import Routine, kernel
+from snnc.backends.numba_cpu.kernels.records import CHANNEL_FLOATS, CHANNEL_WIDE, Stage, Term, routine
+from snnc.backends.numba_cpu.machine.cache import Routine
 
-call_multiply, call_channels = call_of(12), call_of(9)
+call_multiply, call_channels, call_pad = call_of(12), call_of(9), call_of(6)
 
 
 @cache
@@ -92,12 +92,51 @@ def multiplying_channels(kind: str) -> Routine:
     return Routine(multiply, kind)
 
 
-@kernel
+@routine
+def _pad(term: Term, image: int, t0: int, steps: int, y0: int, rows: int) -> None:
+    """Copy the input of a band with its borders."""
+    left = term.pad_left * term.padded_pixel
+    inside = term.width * term.padded_pixel
+    right = term.padded_row - left - inside
+    height = (rows - 1) * term.stride_down + (term.kernel_height - 1) * term.dilation_down + 1
+    for t in range(steps):
+        source = term.source + image * term.source_image + (t0 + t) * term.source_step
+        for row in range(height):
+            y = y0 * term.stride_down - term.pad_top + row
+            target = term.padded + (t * term.padded_rows + row) * term.padded_row
+            if y < 0 or y >= term.height:
+                fill(target, term.padded_row, term.offset)
+                continue
+            # The copy may run over into the border behind it, which is written afterwards.
+            fill(target, left, term.offset)
+            start = source + y * term.width * term.source_pixel
+            if term.padded_pixel == term.source_pixel:
+                copy_shifted(start, target + left, (inside + 63) // 64, term.offset)
+            else:
+                copy_widened(start, target + left, (inside + 31) // 32)
+            if right > 0:
+                fill(target + left + inside, right, term.offset)
+    if term.over_steps:
+        frame = term.padded_rows * term.padded_row
+        fill(term.padded + steps * frame, -steps % term.pixels * frame, term.offset)
+
+
+@routine
 def add_products(
-    stage: Record, term: Record, steps: int, rows: int, current: int, frame: int, fresh: int
+    stage: Stage,
+    term: Term,
+    image: int,
+    t0: int,
+    steps: int,
+    y0: int,
+    rows: int,
+    current: int,
+    frame: int,
+    fresh: int,
+    begun: int,
 ) -> None:
     """Multiply the padded input by the weight, whatever spiked; if ``fresh``, nothing is there to add to."""
-    noinline()
+    call_pad(term.pad, term, image, t0, steps, y0, rows)
     pixel = stage.channels * 4
     line = stage.columns * pixel
     step = term.padded_rows * term.padded_row
@@ -140,10 +179,10 @@ def add_products(
                     )
 
 
-@kernel
+@routine
 def add_channels(
-    stage: Record,
-    term: Record,
+    stage: Stage,
+    term: Term,
     image: int,
     t0: int,
     steps: int,
@@ -151,9 +190,12 @@ def add_channels(
     rows: int,
     current: int,
     frame: int,
+    fresh: int,
+    begun: int,
 ) -> None:
     """Let every channel read only itself: depthwise convolutions and identities."""
-    noinline()
+    if not term.direct:
+        call_pad(term.pad, term, image, t0, steps, y0, rows)
     pixel = stage.channels * 4
     line = stage.columns * pixel
     step = term.padded_rows * term.padded_row
@@ -183,3 +225,8 @@ def add_channels(
                     term.channels * weight_size,
                     stage.width,
                 )
+
+
+def product_fields(channels: bool) -> dict[str, int]:
+    """Return the addresses of the routines of products, or of channels that read only themselves."""
+    return {"add": (add_channels if channels else add_products).address, "pad": _pad.address}

@@ -1,14 +1,20 @@
 """What the kernels know of a layer: tables of 64-bit numbers, most of them addresses, strides and sizes.
 
-A kernel reads fields by name and knows no Python object, so that it is compiled once for all layers.
+A kernel reads fields by name and knows no Python object, so that it is compiled once for all layers. It calls
+others by the addresses that the fields hold, so that only what a network needs is compiled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numba import from_dtype
 from numpy.typing import NDArray
+
+from snnc.backends.numba_cpu.codegen.vector import element_of
+from snnc.backends.numba_cpu.machine.cache import Routine
 
 
 def _record(*names: str) -> np.dtype[np.void]:
@@ -16,8 +22,13 @@ def _record(*names: str) -> np.dtype[np.void]:
 
 
 STAGE = _record(
-    "first_term",  # among the terms of all stages
+    "run",  # address of the routine of a band, see stage
+    "own_terms",  # address of the first of its terms
     "terms",
+    "add",  # address of the routine that adds currents to others, see currents
+    "fire_band",  # address of the routine that lets the neurons of a band fire, or of the one that
+    "write",  # writes its currents, where nothing fires
+    "charge",  # address of the routine that ends an accumulation, where neurons fire behind it
     "steps",  # T + K
     "input_steps",  # T
     "unchanging",  # 1: all input is the same in each step with input
@@ -53,6 +64,8 @@ SPIKE_BYTES = {"units": 1, "twos": 1, "bytes": 1, "words": 2, "divided": 1, "flo
 
 TERM = _record(
     "kind",  # see TERM_KINDS
+    "add",  # address of the routine of this kind, see currents
+    "variants",  # address of the first of its variants, of events
     "constant",  # 1: the source is the same in each step with input
     "source",  # address of the spikes
     "source_image",  # bytes from image to image
@@ -73,7 +86,9 @@ TERM = _record(
     # Events
     "levels",  # largest magnitude of a spike
     "signs",  # 2 where spikes may be negative
+    "list_band",  # address of the routine that lists the spikes of a band
     "list_column",  # address of the routine that lists the spikes of a column
+    "add_phase",  # address of the routine that adds the events of a phase
     "joined_rows",  # kernel rows whose events make one list
     "kept",  # 1: the weight stays in the cache from band to band
     "prefetched",  # scratch: 8 bytes that nobody reads
@@ -86,6 +101,7 @@ TERM = _record(
     "index",  # scratch: per step and column, where the list of each row begins
     # Products
     "multiply",  # address of the routine that multiplies a row
+    "pad",  # address of the routine that copies the input with its borders
     "direct",  # 1: the input has no borders, and is read where it lies
     "padded",  # scratch: the input with its borders
     "padded_pixel",  # bytes, twice those of the source where bytes become words
@@ -131,6 +147,15 @@ VARIANT = _record(
 
 EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, FLOATS, CHANNEL_FLOATS, CURRENT = range(9)
 
-Record = Any
-"""A record of one of the types above."""
+Stage = Any
+"""A record of :data:`STAGE`, as a kernel sees it."""
+Term = Any
+"""A record of :data:`TERM`."""
 Records = NDArray[np.void]
+
+stage_at, term_at, variant_at = element_of(STAGE), element_of(TERM), element_of(VARIANT)
+
+
+def routine(function: Callable[..., None]) -> Routine:
+    """Make a function of records and 64-bit integers a routine; annotations tell which is which."""
+    return Routine(function, kinds={"Stage": from_dtype(STAGE), "Term": from_dtype(TERM)})

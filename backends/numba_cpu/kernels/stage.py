@@ -11,27 +11,25 @@ fire, and their potentials wait for the next steps. No current is ever stored fo
 
 Spikes are int8 (or int16, or float32) arrays ``[step][image][row][column][channel]``; rows of all arrays
 follow each other without gaps, and the number of channels is padded.
-
-A constant argument is written ``number(0)``: for a plain 0, Numba would compile the called function once
-more, for this value alone.
 """
 
 from __future__ import annotations
 
 from snnc.backends.numba_cpu.codegen import neurons
-from snnc.backends.numba_cpu.codegen.micro import clear, copy_shifted, noinline, number
+from snnc.backends.numba_cpu.codegen.micro import clear, copy_shifted
 from snnc.backends.numba_cpu.codegen.vector import call_of
-from snnc.backends.numba_cpu.kernels.currents import add, add_term
-from snnc.backends.numba_cpu.kernels.records import Record, Records
+from snnc.backends.numba_cpu.kernels.currents import adding, call_add
+from snnc.backends.numba_cpu.kernels.records import Records, Stage, routine, term_at
 from snnc.backends.numba_cpu.kernels.thread_team import TICKETS, count_band, take_number, wait_for_bands
 from snnc.backends.numba_cpu.machine.cache import kernel
 
-call_fire = call_of(17)
+call_fire, call_fire_band, call_term, call_band = call_of(17), call_of(10), call_of(11), call_of(5)
+call_charge, call_write = call_of(2), call_of(7)
 
 
-@kernel
-def _fire(
-    stage: Record,
+@routine
+def _fire_band(
+    stage: Stage,
     current: int,
     image: int,
     t0: int,
@@ -43,7 +41,6 @@ def _fire(
     started: int,
 ) -> None:
     """Let the neurons of a band integrate and fire; they begin anew unless they have ``started``."""
-    noinline()
     pixel = stage.channels * 4
     out = stage.output + image * stage.output_image + t0 * stage.output_step
     for row in range(rows):
@@ -81,9 +78,7 @@ def _fire(
 
 
 @kernel
-def run_stages(
-    stages: Records, terms: Records, variants: Records, images: int, shares: int, meeting: int
-) -> None:
+def run_stages(stages: Records, images: int, shares: int, meeting: int) -> None:
     """Run stages one after the other, or this thread's share of them.
 
     The bands of all stages and images share one sequence of numbers, which threads draw from a common
@@ -92,8 +87,6 @@ def run_stages(
 
     Args:
         stages: (stages,) :data:`~snnc.backends.numba_cpu.kernels.records.STAGE`.
-        terms: (terms,) :data:`~snnc.backends.numba_cpu.kernels.records.TERM`.
-        variants: (terms, stride) :data:`~snnc.backends.numba_cpu.kernels.records.VARIANT`.
         images: how many of them.
         shares: how many threads work on them.
         meeting: address of the :mod:`~snnc.backends.numba_cpu.kernels.thread_team`'s meeting point.
@@ -102,16 +95,13 @@ def run_stages(
     before = 0
     for k in range(len(stages)):
         stage = stages[k]
-        line = stage.columns * stage.channels * 4
-        last = stage.first_term + stage.terms
-        own_terms, own_variants = terms[stage.first_term : last], variants[stage.first_term : last]
         bands = (stage.height + stage.band_rows - 1) // stage.band_rows
         begun = 0
         while number < before + images * bands:
             image, band = divmod(number - before, bands)
             y0 = band * stage.band_rows
             rows = min(stage.band_rows, stage.height - y0)
-            _run_band(stage, own_terms, own_variants, image, y0, rows, line, begun)
+            call_band(stage.run, stage, image, y0, rows, begun)
             if shares > 1:
                 count_band(meeting)
                 number = take_number(meeting + TICKETS)
@@ -123,36 +113,23 @@ def run_stages(
             return
 
 
-@kernel
-def _run_band(
-    stage: Record, terms: Records, variants: Records, image: int, y0: int, rows: int, line: int, begun: int
-) -> None:
+@routine
+def _run_band(stage: Stage, image: int, y0: int, rows: int, begun: int) -> None:
     """Run one band; ``begun`` is 1 if this thread has just run another of the same stage."""
-    noinline()
     pixel = stage.channels * 4
+    line = stage.columns * pixel
     frame = 0 if stage.accumulate else stage.band_rows * line
+    first_term = term_at(stage.own_terms, 0)
     if stage.constant:
         # Over steps, all products of the one constant step go to the same place.
-        fresh = terms[0].constant and terms[0].complete and not terms[0].over_steps
+        fresh = first_term.constant and first_term.complete and not first_term.over_steps
         if not fresh:
             clear(stage.constant, rows * line // 64)
-        for k in range(len(terms)):
-            if terms[k].constant:
+        for k in range(stage.terms):
+            term = term_at(stage.own_terms, k)
+            if term.constant:
                 first = fresh if k == 0 else 0
-                add_term(
-                    stage,
-                    terms[k],
-                    variants[k],
-                    image,
-                    number(0),
-                    number(1),
-                    y0,
-                    rows,
-                    stage.constant,
-                    number(0),
-                    first,
-                    begun,
-                )
+                call_term(term.add, stage, term, image, 0, 1, y0, rows, stage.constant, 0, first, begun)
     if stage.fire and stage.accumulate:
         start = stage.parameters + 4 * pixel
         for p in range(rows * stage.width):
@@ -160,83 +137,42 @@ def _run_band(
         clear(stage.count, rows * stage.width * pixel // 64)
     if stage.unchanging:
         # All input is constant, so the band needs no currents of its own but those of silence.
-        _fire(
-            stage,
-            stage.constant,
-            image,
-            number(0),
-            stage.input_steps,
-            stage.input_steps,
-            y0,
-            rows,
-            number(0),
-            number(0),
-        )
+        here, steps = stage.constant, stage.input_steps
+        call_fire_band(stage.fire_band, stage, here, image, 0, steps, steps, y0, rows, 0, 0)
         if stage.steps > stage.input_steps:
             clear(stage.current, rows * line // 64)
-            _fire(
-                stage,
-                stage.current,
-                image,
-                stage.input_steps,
-                stage.steps - stage.input_steps,
-                number(0),
-                y0,
-                rows,
-                number(0),
-                number(1),
-            )
+            here, more = stage.current, stage.steps - steps
+            call_fire_band(stage.fire_band, stage, here, image, steps, more, 0, y0, rows, 0, 1)
     for t0 in range(0, 0 if stage.unchanging else stage.steps, stage.band_steps):
         steps = min(stage.band_steps, stage.steps - t0)
-        fresh = not stage.constant and not stage.accumulate and terms[0].complete
+        fresh = not stage.constant and not stage.accumulate and first_term.complete
         if not fresh and (t0 == 0 or not stage.accumulate):
             for t in range(1 if stage.accumulate else steps):
                 clear(stage.current + t * frame, rows * line // 64)
                 if stage.constant and t0 + t < stage.input_steps:
                     times = stage.input_steps if stage.accumulate else 1
-                    add(stage, stage.current + t * frame, stage.constant, times, rows * line // 64)
-        for k in range(len(terms)):
-            if not terms[k].constant:
+                    call_add(stage.add, stage.current + t * frame, stage.constant, times, rows * line // 64)
+        for k in range(stage.terms):
+            term = term_at(stage.own_terms, k)
+            if not term.constant:
                 first = fresh if k == 0 else 0
-                add_term(
-                    stage,
-                    terms[k],
-                    variants[k],
-                    image,
-                    t0,
-                    steps,
-                    y0,
-                    rows,
-                    stage.current,
-                    frame,
-                    first,
-                    begun,
-                )
+                here = stage.current
+                call_term(term.add, stage, term, image, t0, steps, y0, rows, here, frame, first, begun)
         begun = 1
         if stage.accumulate:
             continue
         if not stage.fire:
-            _write_currents(stage, image, t0, steps, y0, rows, frame)
+            call_write(stage.write, stage, image, t0, steps, y0, rows, frame)
         else:
-            input_steps = min(max(stage.input_steps - t0, 0), steps)
-            _fire(stage, stage.current, image, t0, steps, input_steps, y0, rows, frame, int(t0 > 0))
+            driven, here, started = min(max(stage.input_steps - t0, 0), steps), stage.current, int(t0 > 0)
+            call_fire_band(stage.fire_band, stage, here, image, t0, steps, driven, y0, rows, frame, started)
     if stage.accumulate:
         if not stage.fire:
-            _write_currents(stage, image, number(0), number(1), y0, rows, number(0))
+            call_write(stage.write, stage, image, 0, 1, y0, rows, 0)
         else:
-            _charge(stage, rows, line)
-            _fire(
-                stage,
-                stage.current,
-                image,
-                number(0),
-                stage.steps,
-                number(0),
-                y0,
-                rows,
-                number(0),
-                number(1),
-            )
+            call_charge(stage.charge, stage, rows)
+            here = stage.current
+            call_fire_band(stage.fire_band, stage, here, image, 0, stage.steps, 0, y0, rows, 0, 1)
     if stage.final_potential:
         size = stage.width * pixel
         place = (image * stage.height + y0) * size
@@ -244,21 +180,23 @@ def _run_band(
         copy_shifted(stage.count, stage.final_count + place, rows * size // 64, 0)
 
 
-@kernel
-def _charge(stage: Record, rows: int, line: int) -> None:
+@routine
+def _charge(stage: Stage, rows: int) -> None:
     """Add all input and all bias to the potentials of a band, and leave no current behind."""
     pixel = stage.channels * 4
+    line = stage.columns * pixel
     bias = stage.parameters + pixel
     for row in range(rows):
         at = stage.potential + row * stage.width * pixel
-        add(stage, at, stage.current + row * line + stage.halo * pixel, number(1), stage.width * pixel // 64)
+        current = stage.current + row * line + stage.halo * pixel
+        call_add(stage.add, at, current, 1, stage.width * pixel // 64)
         for x in range(stage.width):
-            add(stage, at + x * pixel, bias, stage.input_steps, pixel // 64)
+            call_add(stage.add, at + x * pixel, bias, stage.input_steps, pixel // 64)
     clear(stage.current, rows * line // 64)
 
 
-@kernel
-def _write_currents(stage: Record, image: int, t0: int, steps: int, y0: int, rows: int, frame: int) -> None:
+@routine
+def _write_currents(stage: Stage, image: int, t0: int, steps: int, y0: int, rows: int, frame: int) -> None:
     """Copy the currents of a band out."""
     size = stage.width * stage.output_pixel
     for t in range(steps):
@@ -266,3 +204,13 @@ def _write_currents(stage: Record, image: int, t0: int, steps: int, y0: int, row
         for row in range(rows):
             at = stage.current + t * frame + (row * stage.columns + stage.halo) * stage.channels * 4
             copy_shifted(at, out + row * size, size // 64, 0)
+
+
+def stage_fields(fires: bool, accumulates: bool, floats: bool) -> dict[str, int]:
+    """Return the addresses of the routines of a stage."""
+    fields = {"run": _run_band.address, "add": adding(floats).address}
+    if not fires:
+        return fields | {"write": _write_currents.address}
+    if accumulates:
+        fields["charge"] = _charge.address
+    return fields | {"fire_band": _fire_band.address}

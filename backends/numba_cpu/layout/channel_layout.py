@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snnc.backends.numba_cpu.kernels.product_currents import multiplying_channels
+from snnc.backends.numba_cpu.kernels.product_currents import multiplying_channels, product_fields
 from snnc.backends.numba_cpu.layout.terms import Packed, Synapse, common_fields, fits
 from snnc.backends.numba_cpu.machine.memory import aligned
 
@@ -64,6 +64,7 @@ def pack_channels(synapse: Synapse, choice: Channels) -> Packed:
         common_fields(synapse, choice.kind)
         | {
             "multiply": multiplying_channels(choice.kind).address,
+            **product_fields(channels=True),
             "weight": laid.ctypes.data,
             "runs": taps.ctypes.data,
             "run_count": window.area,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen import micro_events
-from snnc.backends.numba_cpu.kernels.event_currents import listing, scattering
+from snnc.backends.numba_cpu.kernels.event_currents import event_fields, listing, scattering
 from snnc.backends.numba_cpu.kernels.records import VARIANT
 from snnc.backends.numba_cpu.layout.terms import Packed, Synapse, common_fields, fits
 from snnc.backends.numba_cpu.machine.memory import aligned
@@ -128,6 +128,7 @@ def pack_events(synapse: Synapse, choice: Events) -> Packed:
             "levels": source.magnitude,
             "signs": signs,
             "list_column": listing(signs).address,
+            **event_fields(),
             "joined_rows": choice.joined_rows,
             "tiles": tiles,
             "tile_bytes": choice.tile * 4,

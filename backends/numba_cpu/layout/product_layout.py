@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen import micro, micro_products
-from snnc.backends.numba_cpu.kernels.product_currents import multiplying
+from snnc.backends.numba_cpu.kernels.product_currents import multiplying, product_fields
 from snnc.backends.numba_cpu.layout.terms import Packed, Synapse, common_fields, largest_sums
 from snnc.backends.numba_cpu.machine.memory import aligned
 
@@ -199,6 +199,7 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             "section_bytes": laid.strides[2],
             "pixels": pixels,
             "multiply": multiplying(choice.kind, pixels).address,
+            **product_fields(channels=False),
             "runs": addresses.ctypes.data,
             "run_count": runs,
             "input_groups": length // together,

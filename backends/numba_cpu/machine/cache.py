@@ -16,12 +16,13 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
@@ -90,17 +91,22 @@ def announce() -> None:
     """Say that what comes next takes longer than it will take ever again, where no kernels are kept yet."""
     folder = kernel_directory()
     if folder is None:
-        _log.info("compiling kernels takes about ten seconds and is not kept: no cache folder can be written")
+        _log.info("compiling kernels takes some seconds and is not kept: no cache folder can be written")
     elif next(folder.rglob("*.nbi"), None) is None:
-        _log.info("compiling kernels for this machine, once: about ten seconds")
+        _log.info("compiling kernels for this machine, once: some seconds")
 
 
 def kernel(function: F) -> F:
     """Compile ``function`` on its first call, without the interpreter's lock, and keep the result."""
+    return cast(F, _compiled(function))
+
+
+def _compiled(function: Callable[..., object], **options: object) -> Any:
     folder = kernel_directory()
     with _numba_cache_in(folder):
-        compiled = numba.njit(nogil=True, cache=folder is not None)(function)
-    return cast(F, compiled)
+        decorate: Any = numba.njit  # its types know fewer options than it has
+        # As in C, nothing looks whether a divisor is zero: strides and sizes never are.
+        return decorate(nogil=True, error_model="numpy", cache=folder is not None, **options)(function)
 
 
 _LOCK = Lock()
@@ -108,34 +114,50 @@ _LOCK = Lock()
 
 
 class Routine:
-    """A function of 64-bit integers that kernels call by its address.
+    """A function that kernels call by its address.
 
     What a kernel calls by name, Numba links into it and optimises again, in each kernel on the way up. A
     routine is compiled once, by itself, and not before its address is asked for.
     """
 
-    def __init__(self, function: Callable[..., None], *constants: int | str) -> None:
+    def __init__(
+        self,
+        function: Callable[..., None],
+        *constants: int | str,
+        kinds: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Compile nothing yet.
 
         Args:
-            function: takes 64-bit integers.
+            function: takes 64-bit integers, and whatever ``kinds`` names.
             constants: what it closes over. They become part of its name, by which the linker tells the kept
                 machine code of one closure from that of another: by itself, Numba counts the closures of a
                 process.
+            kinds: Numba's types of the arguments that are no integers, by their annotations.
         """
         function.__qualname__ += "".join(f"_{constant}" for constant in constants)
         self._function = function
+        self._kinds = [
+            kinds.get(parameter.annotation, types.int64)
+            for parameter in inspect.signature(function).parameters.values()
+        ]
         self._compiled: Any = None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether this process has its code."""
+        return self._compiled is not None
 
     @property
     def address(self) -> int:
         """Where its code lies while the process lives; Numba's functions call each other in this way."""
         with _LOCK:
             if self._compiled is None:
-                signature = types.void(*[types.int64] * len(inspect.signature(self._function).parameters))
-                compiled: Any = kernel(self._function)
-                compiled.compile(signature.args)
-                self._compiled = compiled.overloads[signature.args]
+                kinds = tuple(self._kinds)
+                # Nothing but machine code calls it.
+                compiled = _compiled(self._function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+                compiled.compile(types.void(*kinds))
+                self._compiled = compiled.overloads[kinds]
             code = self._compiled
             return int(code.library.get_pointer_to_function(code.fndesc.llvm_func_name))
 

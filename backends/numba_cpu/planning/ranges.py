@@ -14,7 +14,7 @@ import numpy as np
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InputError
 from snnc.ir import snn
-from snnc.ir.bounds import INT32, count_bounds
+from snnc.ir.bounds import INT32, count_bounds, leaky_reach
 from snnc.ir.graph import NumberArray
 from snnc.ir.operations import Firing, firing, largest_count
 
@@ -83,7 +83,15 @@ def value_ranges(
                 found[node.name] = Interval(-most if takes_back else 0, most)
                 if node.step_values is not None:
                     found[node.name] = changes(measured(node.step_values), request)
-                _check(node, _largest_potential(node, read, sums, request), request)
+                if node.leaky:
+                    reached = leaky_reach(node, sum(each.magnitude for each in read), request.steps)
+                    _check(node, reached, request)
+                else:
+                    _check(node, _largest_potential(node, read, sums, request), request)
+            case snn.Readout() if node.leaky:
+                most = leaky_reach(node, sum(each.magnitude for each in read), request.steps)
+                found[node.name] = Interval(-most, most)
+                _check(node, most, request)
             case snn.Readout():
                 current = sum(interval.magnitude for interval in read) + measured(node.bias).magnitude
                 most = current * request.steps

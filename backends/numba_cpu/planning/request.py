@@ -133,5 +133,7 @@ class Request:
 
 
 def sums_first(node: snn.SnnNode) -> bool:
-    """Say whether a population reads currents that are written down: it has a step function, and no stage."""
+    """Say whether currents of a node are written down: it leaks or has a step function, and no stage."""
+    if isinstance(node, snn.IntegrateFire | snn.Readout) and node.leaky:
+        return True
     return isinstance(node, snn.IntegrateFire) and node.breakpoints is not None

@@ -22,6 +22,7 @@ from snnc.ir.kinds import SnnNode as SnnNode
 from snnc.ir.problems import MOST_BREAKPOINTS as MOST_BREAKPOINTS
 from snnc.ir.snn.encoder import INPUT_LIMIT as INPUT_LIMIT
 from snnc.ir.snn.encoder import Encode as Encode
+from snnc.ir.snn.encoder import Presented as Presented
 from snnc.ir.snn.graph import SnnGraph as SnnGraph
 from snnc.ir.snn.pooling import CurrentMaxPool as CurrentMaxPool
 from snnc.ir.snn.pooling import SumPool as SumPool

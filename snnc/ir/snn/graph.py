@@ -11,7 +11,7 @@ from snnc.ir.counts import CountFunction
 from snnc.ir.graph import Graph
 from snnc.ir.kinds import SnnNode, kind_problem
 from snnc.ir.neuron import Schedule
-from snnc.ir.snn.encoder import Encode
+from snnc.ir.snn.encoder import Encode, Presented
 from snnc.ir.snn.population import IntegrateFire
 from snnc.ir.snn.readout import Readout
 
@@ -42,9 +42,25 @@ class SnnGraph(Graph[SnnNode]):
 
     @cached_property
     def only_timesteps(self) -> bool:
-        """Whether it runs for its own T alone: step functions and functions of counts were made for it."""
+        """Whether it runs for its own T alone: step functions, functions of counts, frames that add up."""
+        if any(node.presented is Presented.ACCUMULATED for node in self.encoders):
+            return True
         stepped = any(node.breakpoints is not None for node in self.of_type(IntegrateFire))
         return stepped or any(isinstance(node, CountFunction) and node.only_timesteps for node in self.nodes)
+
+    @cached_property
+    def changing(self) -> str | None:
+        """What depends on the order of steps, in words: frames or leaks; ``None`` where nothing does.
+
+        What is proved or learned for a constant input and for neurons that lose nothing does not hold there.
+        """
+        for node in self.nodes:
+            if isinstance(node, Encode) and node.varies:
+                return f"the input {node.name!r} changes from step to step"
+            if isinstance(node, IntegrateFire | Readout) and node.leaky:
+                what = "read-out" if isinstance(node, Readout) else "population"
+                return f"the {what} {node.name!r} is leaky"
+        return None
 
     @cached_property
     def encoders(self) -> tuple[Encode, ...]:
@@ -85,12 +101,23 @@ class SnnGraph(Graph[SnnNode]):
             raise InternalError(f"{self.name} ends with {node.name!r}, which is no read-out")
         return node
 
+    def leaking(self) -> str | None:
+        """Return the name of a population or read-out that leaks; ``None`` where there is none."""
+        found = (node for node in self.nodes if isinstance(node, IntegrateFire | Readout) and node.leaky)
+        return next((repr(node.name) for node in found), None)
+
     def problem(self) -> str | None:
         """Check the settings of the whole network."""
         if self.timesteps < 1 or self.settle_steps < 0:
             return f"T = {self.timesteps} and K = {self.settle_steps} make no run"
         if self.schedule is Schedule.LAYERWISE and self.settle_steps:
             return "the layerwise schedule has no settle steps: nothing arrives late"
+        if (self.schedule is Schedule.LAYERWISE or self.settle_steps) and (
+            what := self.leaking()
+        ) is not None:
+            return f"{what} is leaky, which knows neither the layerwise schedule nor settle steps"
+        if self.schedule is Schedule.LAYERWISE and any(node.varies for node in self.encoders):
+            return "the layerwise schedule has no steps that could see frames"
         if not all(isinstance(self[name], Readout) for name in self.outputs):
             return "the output of a spiking network is its read-out"
         if len(set(self.outputs)) < len(self.outputs):
@@ -99,8 +126,8 @@ class SnnGraph(Graph[SnnNode]):
         for node in self.of_type(IntegrateFire):
             if node.name not in alive:
                 return f"the population {node.name!r} has no part in the output"
-            if node.span() > (most := node.neuron.capacity(self.timesteps)):
-                return f"{node.name!r} has {node.span()} steps, more than T M = {most}"
+            if node.furthest() > (most := node.neuron.capacity(self.timesteps)):
+                return f"{node.name!r} counts up to {node.furthest()}, more than T M = {most}"
         for function in self.nodes:
             if isinstance(function, CountFunction) and (problem := function.unit_problem()) is not None:
                 return f"{function.name!r}: {problem}"

@@ -11,6 +11,7 @@ import numpy as np
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import MANY, FloatArray, NumberArray, Shape
 from snnc.ir.kinds import SnnNode, ValueKind
+from snnc.ir.leak import MOST_REFRACTORY, decay_problem, fraction_problem
 from snnc.ir.neuron import Neuron
 from snnc.ir.problems import steps_problem
 
@@ -47,12 +48,25 @@ class IntegrateFire(SnnNode):
     in both schedules, for any sign of ``N``. What has arrived after ``T`` steps depends on ``T``, so such a
     network runs for its own ``T`` alone.
 
+    A population that leaks, is reset otherwise than by its threshold, or rests after a spike, has the
+    potential ``v`` in units of ``2^-F`` of a current, ``F`` its ``fraction_bits``, and no count memory::
+
+        i = leak(i, synapse_decay_c) + 2^F I_t             (without it, i = 2^F I_t)
+        m = leak(v, decay_c) + i + B_c
+        s = clip(floor(m / Theta_c), 0, Mmax)
+        v = m - s reset_by_c,  or where s > 0 and there is one, reset_to_c
+
+    with ``i(0) = 0`` and ``leak`` as in :mod:`snnc.ir.leak`. In each of the ``refractory`` steps after a
+    spike the potential stays as it is and ``s = 0``; the filter goes on. A factor of the input, such as
+    ``dt / tau``, a resistance, or the input decay of DA-LIF, is linear and part of the weights and the bias.
+
     The activation that the spikes stand for is ``floor_c + u_c N / T``.
 
     Sources: dual threshold and memory from Liu et al., "Efficient ANN-SNN Conversion with Error
     Compensation Learning", ICML 2025, and Wang et al., "Signed Neuron with Memory", IJCAI 2022;
     several thresholds from Huang et al., "Towards High-performance Spiking Transformers from ANN
-    to SNN Conversion", ACM MM 2024.
+    to SNN Conversion", ACM MM 2024; leaky neurons with a synaptic filter as in Gerstner et al., "Neuronal
+    Dynamics", 2014, section 1.3, discretised; two learned decays as in DA-LIF, 2025.
 
     Attributes:
         threshold: (channels,) Theta; float32 or int32 >= 1.
@@ -69,10 +83,17 @@ class IntegrateFire(SnnNode):
         breakpoints: (channels, n) or (1, n) float32 or int32, ascending, n <= 255: of a step function in
             place of the threshold; ``None`` where there is none.
         step_values: (n + 1,) int32, the count between two breakpoints, in any order; ``None`` with the
-            breakpoints. ``T M`` is at least what they and zero span.
+            breakpoints. ``T M`` is at least the largest magnitude.
         potential_unit, potential_zero: (channels,) float32, what the potential of a neuron with a step
             function stands for, ``potential_unit v + potential_zero``: the pre-activation of the source
             network. They change no spike; ``None`` where it is not known.
+        decay: (channels,) what remains of the potential after a step: float32, or int32 in units of
+            ``2^-15``; ``None`` where all does.
+        synapse_decay: (channels,) likewise of the filtered current; ``None`` where nothing filters.
+        reset_to: (channels,) the potential after a spike; ``None`` for reset by subtraction.
+        reset_by: (channels,) what each spike takes from the potential; ``None`` for the threshold.
+        refractory: steps after a spike in which nothing reaches the potential.
+        fraction_bits: F, by how many bits integer potentials are finer than currents.
     """
 
     arity = MANY
@@ -85,6 +106,7 @@ class IntegrateFire(SnnNode):
             *("name", "inputs", "shape", "origin", "stands_for", "fine"),
             *("threshold", "bias", "v_init", "spike_scale", "floor", "neuron", "negative_threshold"),
             *("breakpoints", "step_values", "potential_unit", "potential_zero"),
+            *("decay", "synapse_decay", "reset_to", "reset_by", "refractory", "fraction_bits"),
         }
     )
     """As :attr:`snnc.ir.neuron.Neuron.known`."""
@@ -102,6 +124,18 @@ class IntegrateFire(SnnNode):
     step_values: NumberArray | None = None
     potential_unit: FloatArray | None = None
     potential_zero: FloatArray | None = None
+    decay: NumberArray | None = None
+    synapse_decay: NumberArray | None = None
+    reset_to: NumberArray | None = None
+    reset_by: NumberArray | None = None
+    refractory: int = 0
+    fraction_bits: int = 0
+
+    @property
+    def leaky(self) -> bool:
+        """Whether it leaks, filters its current, rests, or is reset otherwise than by its threshold."""
+        settings = (self.decay, self.synapse_decay, self.reset_to, self.reset_by)
+        return any(each is not None for each in settings) or bool(self.refractory or self.fraction_bits)
 
     @property
     def integer(self) -> bool:
@@ -144,13 +178,42 @@ class IntegrateFire(SnnNode):
                 return "a negative threshold needs one signed spike a step with memory"
             if self.negative_threshold.shape != self.shape[:1] or self.negative_threshold.min() < 0:
                 return "the negative threshold must be one value per channel, not below zero"
-        return self._steps_problem() or self.neuron.problem()
+        return self._steps_problem() or self._leak_problem() or self.neuron.problem()
+
+    def _leak_problem(self) -> str | None:
+        """Say why leak, reset and rest make no neuron."""
+        if not self.leaky:
+            return None
+        if self.neuron.count_memory or self.neuron.levels > 1 or self.breakpoints is not None:
+            return "a leaky neuron has neither count memory nor levels nor a step function"
+        if self.floor is not None:
+            return "silence of a leaky neuron stands for nothing"
+        for reset in (self.reset_to, self.reset_by):
+            if reset is not None and (reset.shape != self.shape[:1] or reset.dtype != self.threshold.dtype):
+                return (
+                    f"a reset {reset.dtype}{reset.shape} is not one number each for {self.channels} channels"
+                )
+        if self.reset_to is not None and (self.neuron.limit != 1 or self.reset_by is not None):
+            return "a neuron that is reset to a value sends one spike a step, and nothing is subtracted"
+        if self.reset_by is not None and self.reset_by.min() < 0:
+            return "a spike must take nothing below zero from the potential"
+        if not 0 <= self.refractory <= MOST_REFRACTORY:
+            return f"{self.refractory} refractory steps are not 0 to {MOST_REFRACTORY}"
+        return (
+            decay_problem(self.decay, self.channels, self.integer, "decay")
+            or decay_problem(self.synapse_decay, self.channels, self.integer, "decay of the synapse")
+            or fraction_problem(self.fraction_bits, self.integer)
+        )
 
     def span(self) -> int:
         """Return how far the counts of a step function and zero lie apart; 0 where there is none."""
         if self.step_values is None:
             return 0
         return max(int(self.step_values.max()), 0) - min(int(self.step_values.min()), 0)
+
+    def furthest(self) -> int:
+        """Return the largest magnitude of a count of a step function; 0 where there is none."""
+        return 0 if self.step_values is None else int(np.abs(self.step_values.astype(np.int64)).max())
 
     def _steps_problem(self) -> str | None:
         """Say why the breakpoints make no step function."""
