@@ -104,7 +104,7 @@ def test_no_option_takes_what_is_no_finite_number(text: str) -> None:
         command = cli.get_command(context, verb)
         assert command is not None
         for param in command.params:
-            kind: click.ParamType[Any] = param.type
+            kind: Any = param.type
             if isinstance(kind, click.types.FloatParamType):
                 asked += 1
                 with contextlib.suppress(click.BadParameter):

@@ -158,7 +158,7 @@ CASES: dict[str, list[tuple[str, Any, Any, dict[str, str], bool]]] = {
 }
 
 
-def compared(name: str, case: tuple[str, Any, Any, dict[str, str], bool]) -> str:
+def compared(name: str, case: tuple[str, Any, Any, dict[str, Any], bool]) -> str:
     """Export one network, read it, and return one line."""
     import nir
     import torch
