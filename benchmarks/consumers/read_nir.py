@@ -118,7 +118,7 @@ def sinabs(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, Cal
     return graph, run
 
 
-CASES: dict[str, list[tuple[str, Any, Any, dict[str, str], bool]]] = {
+CASES: dict[str, list[tuple[str, Any, Any, dict[str, Any], bool]]] = {
     "snntorch": [
         (f"{cell} {reset}", snntorch, maker, {"reset": ours}, cell == "Leaky")
         for reset, ours in (("subtract", "subtract"), ("zero", "value"))
