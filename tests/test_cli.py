@@ -104,10 +104,11 @@ def test_no_option_takes_what_is_no_finite_number(text: Any) -> None:
         command = cli.get_command(context, verb)
         assert command is not None
         for param in command.params:
-            if isinstance(param.type, click.types.FloatParamType):
+            kind: Any = param.type
+            if isinstance(kind, click.types.FloatParamType):
                 asked += 1
                 with contextlib.suppress(click.BadParameter):
-                    param.type.convert(text, param, context)
+                    kind.convert(text, param, context)
                     taken.append(f"{verb} --{param.name}")
     assert asked > 10
     assert not taken
