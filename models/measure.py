@@ -115,7 +115,8 @@ def sha256(path: Path) -> str:
 @click.option("--rows", "folders", multiple=True, metavar="DATASET=FOLDER", help="May be repeated.")
 def main(folders: tuple[str, ...]) -> None:
     """Renew every measured figure of the catalog; those of data sets that are not named stay."""
-    given = dict(item.split("=", 1) if "=" in item else (item, "") for item in folders)
+    parts = (item.partition("=") for item in folders)
+    given = {name: folder for name, _, folder in parts}
     for name in set(given) - set(READERS):
         raise click.UsageError(f"{name} is no data set of the zoo: {', '.join(READERS)}")
     path = FOLDER / "catalog.json"

@@ -9,8 +9,9 @@ A channel that is seldom silent wastes levels on values that it does not take. W
 represents ``a = l + (theta - l) k / (T M)``: it is clipped on both sides, the floor is added to the bias of
 its readers, and no spikes are needed for it (see :func:`snnc.numerics.thresholds.mse_range`).
 
-An activation that is no rectifier (a sigmoid, a signed value) gets levels on both sides of zero, and a step
-function that gives them: see :mod:`snnc.numerics.step_functions`. What functions of spike counts read has one
+An activation that is no rectifier (a sigmoid, a signed value) gets up to ``T M`` levels on either side of
+zero, as its spikes carry a sign, and a step function that gives them: see
+:mod:`snnc.numerics.step_functions`. What functions of spike counts read has one
 distance of levels for all channels, others one for each.
 
 A value that only a maximum reads is measured after the maximum: values that are never the maximum need no
@@ -269,18 +270,18 @@ class ClipActivations:
             context: of the conversion.
         """
         whole = ActivationSample(sample.values / unit[:, None], sample.maximum / unit, sample.minimum / unit)
-        span = self._finer(levels, context)
+        reach = self._finer(levels, context)
         measured = [Measured(node, whole.values, whole.minimum, whole.maximum)]
-        (found,) = carried(measured, span, common=True, method=self.method, percentile=self.percentile)
+        (found,) = carried(measured, reach, common=True, method=self.method, percentile=self.percentile)
         if found.step is None:
             raise InternalError(f"{node.name!r} got no levels")
-        most = -(-(found.highest - found.lowest) // context.timesteps)
+        most = -(-max(found.highest, -found.lowest) // context.timesteps)
         return found.with_(step=(found.step * unit).astype(np.float32), levels=max(levels, most))
 
     def _finer(self, levels: int, context: Context) -> int:
-        """Return the levels of a function of counts."""
-        span = levels * context.timesteps
-        return max(span, min(FINER * span, FINEST))
+        """Return the largest count of a function of counts."""
+        reach = levels * context.timesteps
+        return max(reach, min(FINER * reach, FINEST))
 
     def _levelled(
         self,
@@ -308,18 +309,18 @@ class ClipActivations:
                 if values.min() == values.max():
                     context.diagnostics.append(_unseen(node, float(values.flat[0])))
             measured.append(Measured(node, values, sample.minimum, sample.maximum))
-        span = levels * context.timesteps
+        reach = levels * context.timesteps
         if all(isinstance(node, COUNT_FUNCTIONS) for node in nodes):
-            span = self._finer(levels, context)
+            reach = self._finer(levels, context)
         if not context.calibration.is_real:
-            span = 1
-        key = (span, common, *(each.key for each in measured))
+            reach = 1
+        key = (reach, common, *(each.key for each in measured))
         if key not in fitted:
             fitted[key] = carried(
-                measured, span, common=common, method=self.method, percentile=self.percentile
+                measured, reach, common=common, method=self.method, percentile=self.percentile
             )
         found = [with_levels_of(node, other) for node, other in zip(nodes, fitted[key], strict=True)]
-        most = -(-(found[0].highest - found[0].lowest) // context.timesteps)
+        most = -(-max(found[0].highest, -found[0].lowest) // context.timesteps)
         return {node.name: node.with_(levels=max(levels, most)) for node in found}
 
 

@@ -312,6 +312,17 @@ COARSE_SOFTMAX = Code(
     "in front of the softmax, needs more levels than smooth attention.",
     Severity.WARNING,
 )
+FAR_FROM_SOURCE = Code(
+    "SNN308",
+    "outputs far from the source's",
+    "On calibration rows, which a conversion should fit best, an output of the converted network is far from "
+    "the source's: the error of numbers has more than a tenth of the power with which they vary (an SQNR "
+    "below 10 dB), or more than 15 % of the rows get another class. Too few steps or levels are the usual "
+    "reasons, and activations with rare large values; a network may also depend on numbers more precise than "
+    "its spikes can carry. `snnc eval --against` measures the loss on other rows, `snnc report` names the "
+    "layers that cause it.",
+    Severity.WARNING,
+)
 TARGET_LIMIT = Code(
     "SNN401",
     "does not fit the target",
@@ -345,6 +356,7 @@ CODES = {
         OTHER_LEVELS,
         UNSEEN_RANGE,
         COARSE_SOFTMAX,
+        FAR_FROM_SOURCE,
         TARGET_LIMIT,
     )
 }

@@ -70,7 +70,7 @@ class Functions:
         values = np.arange(n + 1) - builder.draw(0, n)
         if builder.rng.random() < 0.3:
             values = builder.rng.permutation(values)
-        span = max(int(values.max()), 0) - min(int(values.min()), 0)
+        furthest = int(np.abs(values).max())
         limit = None if builder.rng.random() < 0.7 else 1
         ones = np.ones(channels, np.int32)
         return builder.add(
@@ -82,7 +82,7 @@ class Functions:
                 bias=builder.rng.integers(-3, 4, channels).astype(np.int32),
                 v_init=ones,
                 spike_scale=builder.rng.uniform(0.1, 2, channels).astype(np.float32),
-                neuron=Neuron(levels=max(1, -(-span // builder.timesteps)), spikes_per_step=limit),
+                neuron=Neuron(levels=-(-furthest // builder.timesteps), spikes_per_step=limit),
                 breakpoints=points.astype(np.int32),
                 step_values=values.astype(np.int32),
             )

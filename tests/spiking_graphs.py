@@ -157,12 +157,12 @@ def with_step_functions(graph: SnnGraph, seed: int, share: float = 0.6) -> SnnGr
         points = np.sort(rng.integers(-reach // 3 - 1, reach + 1, (rows, n)), axis=1)
         rising = np.arange(-(n // 3), n - n // 3 + 1)
         values = rising if rng.random() < 0.5 else rng.integers(-4, 9, n + 1)
-        span = max(int(values.max()), 0) - min(int(values.min()), 0)
+        furthest = max(int(np.abs(values).max()), 1)
         spikes = None if rng.random() < 0.5 else int(rng.integers(1, 3))
         known = rng.random() < 0.7
         unit, zero = rng.uniform(0.01, 1, node.channels), rng.normal(size=node.channels)
         return node.with_(
-            neuron=Neuron(levels=max(1, -(-span // graph.timesteps)), spikes_per_step=spikes),
+            neuron=Neuron(levels=-(-furthest // graph.timesteps), spikes_per_step=spikes),
             negative_threshold=None,
             breakpoints=points.astype(np.int32),
             step_values=values.astype(np.int32),

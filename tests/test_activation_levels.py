@@ -45,22 +45,25 @@ def counted(table: StepFunction, x: FloatArray) -> IntArray:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.parametrize("span", [1, 2, 7, 60, 255])
-def test_a_step_function_rounds_what_the_function_gives(name: str, span: int) -> None:
+@pytest.mark.parametrize("reach", [1, 2, 7, 60, 255])
+def test_a_step_function_rounds_what_the_function_gives(name: str, reach: int) -> None:
     function = Function(*PROGRAMS[name])
-    random = np.random.default_rng(span)
+    random = np.random.default_rng(reach)
     x = random.normal(0, 2, (3, 4000)).astype(np.float32)
     if name == "root":
         x = np.abs(x)
     y = function(x.astype(np.float64)).astype(np.float32)
+    most = 255
     while True:
-        levels = choose_levels(y, span, common=False)
+        levels = choose_levels(y, reach, most=most, common=False)
         table = step_function(function, levels, x.min(axis=1), x.max(axis=1))
         if isinstance(table, StepFunction):
             break
-        span -= 32  # too many changes: a function that falls and rises takes counts twice
+        most -= 32  # too many changes: a function that falls and rises takes counts twice
     assert table.breakpoints.shape[1] <= 255
-    assert levels.highest - levels.lowest == span
+    assert max(levels.highest, -levels.lowest) == reach or levels.highest - levels.lowest == most
+    assert max(levels.highest, -levels.lowest) <= reach
+    assert levels.highest - levels.lowest <= most
     assert (np.diff(table.breakpoints, axis=1) >= 0).all()
     exact = y / levels.step[:, None]
     wanted = np.clip(np.floor(exact + 0.5), levels.lowest, levels.highest)
@@ -120,18 +123,33 @@ def test_a_constant_function_has_one_count() -> None:
     np.testing.assert_array_equal(counted(table, np.array([[-5.0, 0, 7]])), [[0, 0, 0]])
 
 
-@pytest.mark.parametrize("span", [3, 15, 200])
-def test_levels_hold_zero_and_are_no_worse_than_those_that_reach_the_whole_range(span: int) -> None:
+@pytest.mark.parametrize(("reach", "most"), [(3, 3), (15, 30), (15, 20), (255, 255), (200, 400)])
+def test_levels_hold_zero_and_are_no_worse_than_those_that_reach_the_whole_range(
+    reach: int, most: int
+) -> None:
     y = np.random.default_rng(1).normal(0.3, 1, (4, 5000)).astype(np.float32)
 
     def error(levels: Levels) -> float:
         step = levels.step[:, None]
         return float(np.square(np.clip(np.rint(y / step), levels.lowest, levels.highest) * step - y).sum())
 
-    found = choose_levels(y, span, common=False)
-    whole = choose_levels(y, span, common=False, method=Method.MAXIMUM)
-    assert found.lowest <= 0 <= found.highest == found.lowest + span
+    found = choose_levels(y, reach, most=most, common=False)
+    whole = choose_levels(y, reach, most=most, common=False, method=Method.MAXIMUM)
+    for levels in (found, whole):
+        assert -reach <= levels.lowest <= 0 <= levels.highest <= reach
+        assert levels.highest - levels.lowest <= most
     assert error(found) <= error(whole)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 1), (-0.1, 1), (-1, 0.2), (0, 1), (-1, 0)])
+def test_both_signs_may_use_all_magnitudes(low: float, high: float) -> None:
+    """Values of both signs are as finely rounded as those of one; levels that no value needs are left out."""
+    y = np.linspace(low, high, 4001, dtype=np.float32)[None]
+    levels = choose_levels(y, 15, common=False)
+    assert levels.step.item() == pytest.approx(max(high, -low) / 15, rel=0.06)
+    needed = np.clip(np.rint(np.array([low, high]) / levels.step.item()), -15, 15)
+    assert 1.25 * needed[0] - 1 <= levels.lowest <= needed[0]
+    assert needed[1] <= levels.highest <= 1.25 * needed[1] + 1
 
 
 def test_a_common_step_is_one_number() -> None:

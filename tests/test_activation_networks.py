@@ -97,7 +97,10 @@ def test_functions_have_their_levels(case: tuple[snn.SnnGraph, float]) -> None:
     stepped = [node for node in graph.of_type(snn.IntegrateFire) if node.breakpoints is not None]
     assert {node.stands_for for node in stepped} == {"silu", "tanh", "leaky", "sigmoid"}
     for node in stepped:
-        assert node.span() <= node.neuron.capacity(graph.timesteps)
+        assert 0 < node.furthest() <= node.neuron.capacity(graph.timesteps)
+        if node.stands_for in ("sigmoid", "tanh"):
+            signs = 1 if node.stands_for == "sigmoid" else 2
+            assert node.span() == signs * node.neuron.capacity(graph.timesteps)
         assert node.potential_unit is not None
 
 

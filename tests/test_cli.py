@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 import pytest
@@ -93,6 +94,24 @@ def test_every_verb_has_its_name_and_the_global_options() -> None:
         assert command is not None
         assert command.name == verb
         assert {"verbose", "quiet", "json", "log_file", "no_progress"} <= {p.name for p in command.params}
+
+
+@pytest.mark.parametrize("text", ["nan", "inf"])
+def test_no_option_takes_what_is_no_finite_number(text: Any) -> None:
+    context = click.Context(cli)
+    asked, taken = 0, []
+    for verb in VERBS:
+        command = cli.get_command(context, verb)
+        assert command is not None
+        for param in command.params:
+            kind: Any = param.type
+            if isinstance(kind, click.types.FloatParamType):
+                asked += 1
+                with contextlib.suppress(click.BadParameter):
+                    kind.convert(text, param, context)
+                    taken.append(f"{verb} --{param.name}")
+    assert asked > 10
+    assert not taken
 
 
 def test_without_a_verb_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

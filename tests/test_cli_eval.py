@@ -231,9 +231,9 @@ def test_rows_without_labels(
 
 def test_the_zoo_brings_its_own_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "zoo.snn.onnx"
-    assert main(["convert", "zoo:fashion-resnet", "-o", str(out), "--preset", "fast"]) == 0
-    found = measured(capsys, out, "--limit", 60, "--against", "zoo:fashion-resnet")
-    alone = measured(capsys, "zoo:fashion-resnet", "--limit", 60)
+    assert main(["convert", "zoo:fashion-cnn", "-o", str(out), "--preset", "fast"]) == 0
+    found = measured(capsys, out, "--limit", 60, "--against", "zoo:fashion-cnn")
+    alone = measured(capsys, "zoo:fashion-cnn", "--limit", 60)
     assert found["n"] == 60
     assert found["ann"]["top1"] == alone["top1"] > 0.75
     assert found["top1"] > 0.7

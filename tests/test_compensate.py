@@ -16,7 +16,7 @@ from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.ir.ann import AnnGraph, Convolution, Relu
 from snnc.numerics.regression import normal_equations, ridge
-from snnc.passes import PASSES
+from snnc.passes import PASSES, PRESETS
 from snnc.passes.compensate import Compensate
 from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.simulation.partial import PartialSimulation
@@ -330,6 +330,21 @@ def test_pruned_weights_stay_pruned(share: float) -> None:
         assert not after.weight[node.weight == 0].any(), node.name
     assert weight_sparsity(fitted) >= weight_sparsity(spiking)
     assert weight_sparsity(dense) < weight_sparsity(spiking) / 2 + 0.1
+
+
+@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"exact"}))  # which takes quantised networks alone
+def test_no_preset_brings_pruned_weights_back(preset: str) -> None:
+    graph = pruned_network(0.9)
+    made = context(graph, rows=60, timesteps=2)
+    found, _ = run_pipeline(PRESETS[preset].pipeline, graph, made)
+    assert isinstance(found, snn.SnnGraph)
+    synapses = [node for node in found.of_type(snn.Convolution) if node.name in graph]
+    assert len(synapses) > 2
+    for node in synapses:
+        source = graph[node.name]
+        assert isinstance(source, Convolution)
+        assert source.weight.shape == node.weight.shape
+        assert not node.weight[source.weight == 0].any(), node.name
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 0.95))

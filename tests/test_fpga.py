@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.fpga import toggles
 from benchmarks.fpga.prices import priced
 from snnc.artefact import Artefact, save
 from snnc.backends import load_backend, manifest
@@ -20,9 +21,9 @@ from snnc.backends.deployment import deploy, verify
 from snnc.backends.fpga import files, simulate
 from snnc.backends.fpga.layout import Design, Sizes
 from snnc.backends.fpga.lowering import design
-from snnc.backends.fpga.mapper import Mapped, fitted
+from snnc.backends.fpga.mapper import Mapped, block_rams, fitted, smaller, use
 from snnc.backends.fpga.parts import DEVICES
-from snnc.backends.fpga.program import RESTART, Program, Words, digits, packed
+from snnc.backends.fpga.program import RESTART, Program, Words, digits, packed, packed_bytes
 from snnc.backends.fpga.units import units
 from snnc.backends.programs import run
 from snnc.cli import main
@@ -315,6 +316,17 @@ def test_parts_that_make_no_sense(text: str, message: str, tmp_path: Path) -> No
         load_backend("fpga", str(path))
 
 
+@pytest.mark.parametrize("profile", DEVICES)
+def test_place_and_route_is_asked_for_the_clock_of_the_part(profile: str, tmp_path: Path) -> None:
+    graph = random_graph(5, flat=True, blocks=1)
+    bundle = deploy(Artefact(graph), load_backend("fpga", profile), tmp_path / "b").directory
+    makefile = (bundle / "Makefile").read_text(encoding="ascii")
+    assert f"CLOCK = {DEVICES[profile].clock_mhz:g}\n" in makefile
+    assert "--freq $(CLOCK)" in makefile
+    # A frequency in the file of pins would silently take precedence.
+    assert "frequency" not in DEVICES[profile].constraints.lower()
+
+
 def test_parts_that_do_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="ecp5-85"):
         load_backend("fpga", "ecp5-900")
@@ -342,6 +354,27 @@ def test_what_is_too_large_is_refused_with_a_part_that_suffices(tmp_path: Path) 
     (found,) = load_backend("fpga", str(part)).check(random_graph(4))
     assert "block RAMs of 2" in found.reason
     assert "ecp5-" in found.help
+
+
+@pytest.mark.parametrize(
+    ("changes", "blocks", "said"),
+    [
+        # 98 block RAMs of spikes, 74 with 3 of 4 steps, and 10 of other memories
+        ({"spikes": 200_000, "spike": 8}, 90, "-T 3 or a network of about 80 % of its channels"),
+        ({"weights": 200_000}, 90, "a network of about 85 % of its channels"),
+    ],
+)
+def test_how_much_smaller_a_network_would_fit(changes: dict[str, int], blocks: int, said: str) -> None:
+    sizes = replace(design(units(random_graph(4)), 1).sizes, **changes)
+    part = replace(DEVICES["ecp5-85"], blocks=blocks)
+    assert use(sizes, part).beyond(part) is not None
+    assert smaller(sizes, 4, part) == f"it would fit with {said}"
+
+
+def test_a_part_may_be_too_small_for_any_network_of_the_kind() -> None:
+    sizes = design(units(random_graph(4)), 1).sizes
+    part = replace(DEVICES["ecp5-85"], luts=10)
+    assert smaller(sizes, 4, part) == "a network of this kind does not fit"
 
 
 def test_node_by_node() -> None:
@@ -373,6 +406,7 @@ def test_weights_are_sums_of_bytes(values: list[int]) -> None:
 def test_lanes_are_packed_from_the_lowest_bits(rows: list[list[int]]) -> None:
     words = packed(np.array(rows), 4)
     assert [[(word >> 4 * lane & 15 ^ 8) - 8 for lane in range(3)] for word in words] == rows
+    assert packed_bytes(np.array(rows)) == packed(np.array(rows), 8)
 
 
 def test_tables_are_stored_once() -> None:
@@ -391,6 +425,20 @@ def test_registers_are_set_only_where_they_change() -> None:
         ["set", "columns", "5"],
         ["restart"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("profile", "words", "bits", "blocks"),
+    [
+        ("ice40up5k", 1, 20, 0),  # the tables of a network without maps
+        ("ice40up5k", 2, 20, 2),
+        ("ice40up5k", 735, 32, 6),
+        ("ecp5-85", 16, 400, 0),
+        ("ecp5-85", 2048, 400, 45),
+    ],
+)
+def test_block_rams_of_a_memory(profile: str, words: int, bits: int, blocks: int) -> None:
+    assert block_rams(words, bits, DEVICES[profile]) == blocks
 
 
 @needs_icarus
@@ -417,3 +465,43 @@ def test_counts_of_a_simulation_are_priced_in_all_lanes() -> None:
     counted = {"taps": 10.0, "weight_reads": 8.0, "potential_reads": 3.0, "potential_writes": 2.0}
     spent = priced(counted, 4, MODELS["45nm"])
     assert spent == pytest.approx({"additions": 12.0, "weights": 40.0, "potentials": 100.0})
+
+
+WAVEFORM = """\
+$scope module snnc_tb $end
+$var wire 1 ! clk $end
+$scope module dut $end
+$var wire 1 ! clk $end
+$scope module core $end
+$var wire 3 # sum [2:0] $end
+$var parameter 8 % LANES $end
+$scope module lanes $end
+$var wire 3 # total [2:0] $end
+$upscope $end
+$upscope $end
+$upscope $end
+$var reg 1 & outside $end
+$upscope $end
+$enddefinitions $end
+#0
+bx #
+x!
+0&
+#5
+b1 #
+0!
+1&
+#10
+b110 #
+1!
+0&
+#15
+b11 #
+"""
+
+
+def test_changed_bits_of_a_waveform_are_counted_once_a_net(tmp_path: Path) -> None:
+    path = tmp_path / "w.vcd"
+    path.write_text(WAVEFORM, encoding="ascii")
+    # The clock 0 to 1; the sum 001 to 110 to 011; nothing from unknown, and nothing beside the design.
+    assert toggles.counted(path) == {"core": 1, "lanes": 5}

@@ -38,6 +38,7 @@ def proved(module: str, text: str, parameters: Mapping[str, int], folder: Path) 
 SMALL = {
     "snnc_fifo": {"WIDTH": 3, "LOG": 2},
     "snnc_send": {"LANES": 2, "VW": 3, "AW": 4},
+    "snnc_scan": {"LANES": 2, "SW": 2, "IW": 3, "WORD": 4, "AW": 3},
 }
 
 
@@ -51,6 +52,7 @@ def test_it_is_proved(module: str, tmp_path: Path) -> None:
     [
         ("snnc_fifo", "((1 << LOG) - 1)", "(1 << LOG)"),
         ("snnc_send", "at <= at + blocks;", "at <= at + 1'b1;"),
+        ("snnc_scan", "here <= column_addr + stride_x;", "here <= column_addr;"),
     ],
 )
 def test_a_mistake_is_found(module: str, right: str, wrong: str, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_metrics_bear_the_names_of_neurobench() -> None:
 )
 def test_bits(neuron: Neuron, event: int, level: int) -> None:
     node = random_graph(5, neuron=neuron, blocks=0).of_type(IntegrateFire)[0]
-    assert (event_bits(node, 4), level_bits(neuron, 4)) == (event, level)
+    assert (event_bits(node, 4), level_bits(node, 4)) == (event, level)
 
 
 def test_a_cost_model_of_ones_own(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.site.walks import ROOT, WalkError, blocks, commands, pages, walk
+from benchmarks.site.walks import ROOT, WalkError, artefact_of_the_zoo, blocks, commands, pages, walk
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -44,6 +44,21 @@ def test_what_is_not_true_is_found(text: str, message: str, tmp_path: Path) -> N
     with pytest.raises(WalkError) as found:
         walk(page, tmp_path / "empty")
     assert message in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("convert zoo:a --preset fast -T 4 -o a.snn.onnx", "a.snn.onnx"),
+        ("convert zoo:a --preset fast -T 4", None),
+        ("convert own.onnx --preset fast -o a.snn.onnx", None),
+        ("convert zoo:a --calib rows.npz -o a.snn.onnx", None),
+        ("convert zoo:a -T 4 -o a.snn.onnx --force", None),
+        ("eval zoo:a", None),
+    ],
+)
+def test_conversions_that_pages_share_read_and_write_nothing_else(command: str, output: str | None) -> None:
+    assert artefact_of_the_zoo(command.split()) == output
 
 
 def test_what_is_true_passes(tmp_path: Path) -> None:

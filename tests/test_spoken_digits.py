@@ -28,8 +28,8 @@ def write_wave(path: Path, samples: np.ndarray, rate: int = RATE) -> None:
 
 
 def test_a_tone_is_loudest_in_its_band_and_silent_behind_its_end() -> None:
-    edges = 2595 * np.log10(1 + np.array([60.0, RATE / 2]) / 700)
-    centres = np.linspace(*edges, BANDS + 2)[1:-1]
+    lowest, highest = 2595 * np.log10(1 + np.array([60.0, RATE / 2]) / 700)
+    centres = np.linspace(lowest, highest, BANDS + 2)[1:-1]
     for hertz in (300, 1000, 3000):
         row = features(tone(hertz))
         assert row.shape == (FRAMES, BANDS)
@@ -54,7 +54,7 @@ def test_both_forms_of_the_recordings_are_read(tmp_path: Path) -> None:
         write_wave(tmp_path / f"{digit}_someone_{digit * 3}.wav", sound)  # 0 and 3 are test rows, 6 is not
     x, y = read(tmp_path, "test")
     assert y.tolist() == [0, 1]
-    np.testing.assert_array_equal(x[0], features(sounds[0]))
+    np.testing.assert_array_equal(x[0], features(sounds[0].astype(float)))
     assert read(tmp_path, "train")[1].tolist() == [2]
     offsets = np.cumsum([0, *map(len, sounds[:2])])
     packed = {"audio": np.concatenate(sounds[:2]), "offsets": offsets, "y": [0, 1], "rate": RATE}

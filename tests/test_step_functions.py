@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snnc
+from snnc.analysis.costs import payload
 from snnc.artefact import Artefact, load, save
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy, verify
 from snnc.backends.numba_cpu.execution.step_functions import Buckets
 from snnc.compiler import Options, convert
 from snnc.errors import InputError, UsageError
+from snnc.ir.bounds import step_bounds
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.parser import parse_graph
@@ -124,6 +126,42 @@ def test_many_breakpoints_are_looked_up(timesteps: int, ends: str) -> None:
         assert np.array_equal(alone.outputs[name], values)
     assert len(found) >= 2
     assert all(found)
+
+
+def from_end_to_end(schedule: Schedule) -> SnnGraph:
+    """Return a network whose graded neurons go from ``-T M`` to ``T M`` in one step."""
+    graph = random_graph(3, timesteps=3, neuron=Neuron(spikes_per_step=None), schedule=schedule, blocks=1)
+
+    def stepped(node: IntegrateFire) -> IntegrateFire:
+        theta = int(node.threshold.max())
+        return node.with_(
+            v_init=np.zeros_like(node.v_init),
+            neuron=Neuron(levels=20, spikes_per_step=None),
+            breakpoints=np.array([[0, theta, 2 * theta]], np.int32),
+            step_values=np.array([60, -60, 60, -60], np.int32),
+        )
+
+    return replace(graph.map(IntegrateFire, stepped), max_timesteps=3)
+
+
+@pytest.mark.parametrize("schedule", Schedule)
+def test_a_graded_count_may_go_from_one_end_to_the_other_in_one_step(schedule: Schedule) -> None:
+    graph = from_end_to_end(schedule)
+    q = random_inputs(graph, 4, 1)
+    assert_same(graph, q, 3)
+    if schedule is Schedule.SYNCHRONOUS:
+        first = graph.of_type(IntegrateFire)[0].name
+        sent = load_simulator("reference").run(graph, q, 3, RecordOptions(trains=(first,))).trains[first]
+        assert np.abs(sent).max() == step_bounds(graph, 3)[first] == 120
+        assert payload(graph, 3) == "levels:120"
+
+
+@needs_gcc
+def test_c_goes_from_one_end_to_the_other(tmp_path: Path) -> None:
+    deploy(Artefact(from_end_to_end(Schedule.SYNCHRONOUS)), load_backend("c99"), tmp_path / "bundle")
+    verdict = verify(tmp_path / "bundle").verdict
+    assert verdict is not None
+    assert verdict.wrong == 0
 
 
 @needs_gcc

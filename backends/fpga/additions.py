@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnc.backends.fpga import program as code
-from snnc.backends.fpga.program import Words, digits, packed
+from snnc.backends.fpga.program import Words, digits, packed_bytes
 from snnc.backends.fpga.units import Maximum, Synapse
 from snnc.backends.fpga.views import Volume
 from snnc.ir.graph import IntArray
@@ -192,7 +192,7 @@ class Tables:
     def _place(self, table: IntArray) -> int:
         """Return the address of weights whose last axis is blocks times lanes."""
         before = len(self.weights.words)
-        at = self.weights.place(packed(table.reshape(-1, self.lanes), 8))
+        at = self.weights.place(packed_bytes(table.reshape(-1, self.lanes)))
         if len(self.weights.words) > before:
             self.weight_bytes += int(np.count_nonzero(table))
         return at

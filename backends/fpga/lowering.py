@@ -24,7 +24,7 @@ from snnc.errors import InternalError, UsageError
 from snnc.ir.bounds import count_bounds, run_bounds, step_bounds
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Firing, firing
+from snnc.ir.operations import Firing, firing, largest_spike
 from snnc.ir.snn import CountMaxPool, CurrentMaxPool, Encode, IntegrateFire, Readout, SnnNode
 
 
@@ -87,8 +87,7 @@ class _Layout:
                 potentials += [sums[node.inputs[0]], self.bounds[node.name]]
             elif isinstance(node, IntegrateFire) and node.step_values is not None:
                 # Changes are formed, and compared with the limit, in as many bits as potentials have.
-                furthest = int(np.abs(node.step_values.astype(np.int64)).max())
-                potentials += [2 * furthest, node.neuron.largest(steps)]
+                potentials += [2 * node.furthest(), largest_spike(node, steps, graph.settle_steps)]
         # One bit more than the bound needs, so that what lies beyond it can be cut off.
         least = self.room.get
         self.potential_bits = min(32, max(signed_bits(max(potentials) + 1), least("potential", 8)))
@@ -232,8 +231,8 @@ class _Layout:
             unit, parameters, code.STEPPED if node.breakpoints is not None else 0, points(node)
         )
         timesteps = self.graph.timesteps
-        rule, limit = firing(node), node.neuron.limit
-        capacity = node.neuron.capacity(timesteps)
+        rule, capacity = firing(node), node.neuron.capacity(timesteps)
+        limit = largest_spike(node, timesteps, self.graph.settle_steps)
         flags = {
             Firing.PLAIN: 0,
             Firing.LIMITED: code.MEMORY | code.CAPPED,
@@ -256,7 +255,7 @@ class _Layout:
                 if t < timesteps:
                     added = code.BIAS | (code.CONSTANT if constant else 0)
             at = self.maps[node.name] + t * words
-            self.fire(unit, parameters, at, flags | added, limit or capacity, capacity, constant)
+            self.fire(unit, parameters, at, flags | added, limit, capacity, constant)
         self.mark(unit)
 
     def readout(self, unit: Unit, node: Readout, last: bool) -> None:

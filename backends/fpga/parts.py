@@ -28,7 +28,8 @@ class Device:
         clock_mhz: the frequency that is asked of place and route.
         board_mhz: of the oscillator on the board.
         summary: one line.
-        constraints: pins of the board, as the family's tools read them; empty where no board is known.
+        constraints: pins of the board, as the family's tools read them; empty where no board is known. A
+            frequency among them would be asked of place and route in place of ``clock_mhz``.
     """
 
     name: str
@@ -53,7 +54,6 @@ ULX3S = """\
 # Compare the pins with the schematic of your board before you connect it.
 LOCATE COMP "clk" SITE "G2";
 IOBUF PORT "clk" PULLMODE=NONE IO_TYPE=LVCMOS33;
-FREQUENCY PORT "clk" 25 MHZ;
 LOCATE COMP "button" SITE "R1";
 IOBUF PORT "button" PULLMODE=DOWN IO_TYPE=LVCMOS33;
 LOCATE COMP "tx" SITE "L4";
@@ -72,7 +72,6 @@ set_io button 23
 set_io tx 14
 set_io rx 15
 set_io led 39
-set_frequency clk 12
 """
 
 DEVICES = {

@@ -112,6 +112,13 @@ def packed(rows: IntArray, bits: int) -> list[int]:
     return words
 
 
+def packed_bytes(rows: IntArray) -> list[int]:
+    """Return what :func:`packed` returns for lanes of 8 bits, of the many words of weights, in less time."""
+    size = rows.shape[1]
+    stored = rows.astype(np.uint8).tobytes()  # modulo 256
+    return [int.from_bytes(stored[at : at + size], "little") for at in range(0, len(stored), size)]
+
+
 def digits(weight: IntArray) -> list[tuple[int, IntArray]]:
     """Return integers as sums of int8 that are shifted: pairs of a number of bytes and the int8 values.
 

@@ -126,7 +126,7 @@ def _norse_cell(library: Any, n: int) -> Any:
     return library.LIFBoxCell(p=library.LIFBoxParameters(**parameters))
 
 
-CASES: dict[str, list[tuple[str, Any, Any, dict[str, str], bool]]] = {
+CASES: dict[str, list[tuple[str, Any, Any, dict[str, Any], bool]]] = {
     "snntorch": [
         (f"{cell} {reset}", snntorch, maker, {"reset": ours}, cell == "Leaky")
         for reset, ours in (("subtract", "subtract"), ("zero", "value"))
@@ -173,7 +173,7 @@ CASES: dict[str, list[tuple[str, Any, Any, dict[str, str], bool]]] = {
 }
 
 
-def compared(name: str, case: tuple[str, Any, Any, dict[str, str], bool]) -> str:
+def compared(name: str, case: tuple[str, Any, Any, dict[str, Any], bool]) -> str:
     """Export one network, read it, and return one line."""
     import nir
     import torch

@@ -30,8 +30,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from benchmarks.common import corpus_data, tables
-from benchmarks.common.digests import of_folders
+from benchmarks.common import corpus_data, digests, tables
 from snnc.analysis import costs
 from snnc.artefact import Artefact
 from snnc.backends import load_simulator
@@ -340,7 +339,7 @@ def measured(
         int((theirs == y).sum()),
         int((mine == y).sum()),
         int((theirs == mine).sum()),
-        of_folders("snnc", "passes", "backends/numba_cpu"),
+        digests.compiler(),
     )
 
 

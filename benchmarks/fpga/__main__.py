@@ -2,7 +2,9 @@
 
 ``random`` runs networks made from seeds on one core in Verilator, ``images`` an artefact on rows of a file,
 ``density`` an artefact whose image is more and more silent. All compare every count, potential and score
-with the reference. ``perceptron`` makes a network that is small enough for an iCE40 UP5K.
+with the reference. ``toggles`` counts how often nets change, ``microcontroller`` the instructions of the same
+network in C. ``convert`` writes an artefact of the corpus or the zoo for them, ``perceptron`` a network that
+is small enough for an iCE40 UP5K.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.common import corpus_data
 from benchmarks.common.tables import table
+from benchmarks.fpga import microcontroller, networks, toggles
 from benchmarks.fpga.prices import priced
 from snnc.artefact import load
 from snnc.backends.fpga import files, simulate
@@ -193,6 +197,43 @@ def density(path: Path, rows: Path, profile: str) -> None:
     print(table(head, lines))
 
 
+def changes(path: Path, rows: Path, count: int, profile: str) -> None:
+    """Run an artefact in Icarus, and print how many bits of nets and registers change for an image."""
+    artefact = load(path)
+    graph = artefact.graph
+    _, mapped = _fitted(graph, profile)
+    with np.load(rows) as arrays:
+        q = artefact.encode(arrays["x"][:count])
+    stimulus = files.stream(q, [node.name for node in graph.encoders])
+    with tempfile.TemporaryDirectory(prefix="snnc-") as name:
+        folder = Path(name)
+        write(mapped.design, folder, sizes=True, stimulus=stimulus.size)
+        command = simulate.build("icarus", folder)
+        got = simulate.simulate(command, mapped.design, stimulus, folder, arguments=["+vcd"])
+        found = toggles.counted(folder / "snnc.vcd")
+    compared(graph, q, got)
+    cycles = float(got.activity["cycles"].mean())
+    lines = [
+        [unit, f"{times / count:,.0f}", f"{times / count / cycles:.1f}"] for unit, times in found.items()
+    ]
+    total = sum(found.values()) / count
+    lines.append(["all", f"{total:,.0f}", f"{total / cycles:.1f}"])
+    print(f"{graph.name}: {count} images bit-exact in Icarus, {cycles:,.0f} cycles each, {profile}")
+    print(table(["unit", "changed bits of an image", "of a cycle"], lines))
+
+
+def in_c(path: Path, rows: Path, count: int) -> None:
+    """Run the same network in C on a Cortex-M4 in QEMU, and print instructions of an image."""
+    artefact = load(path)
+    with np.load(rows) as arrays:
+        found = microcontroller.instructions(artefact, arrays["x"][:count])
+    lines = [
+        [level, f"{each.mean():,.0f}", f"{each.min():,} to {each.max():,}"] for level, each in found.items()
+    ]
+    print(f"{artefact.graph.name}: {count} images in C on a Cortex-M4 in QEMU, outputs as expected")
+    print(table(["gcc", "instructions of an image", "from and to"], lines))
+
+
 def _fitted(graph: SnnGraph, profile: str) -> tuple[Units, Mapped]:
     found = units(graph)
     mapped = fitted(found, device(profile))
@@ -271,21 +312,33 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("random").add_argument("--count", type=int, default=300)
     commands.add_parser("perceptron").add_argument("folder", type=Path)
-    for name in ("images", "density"):
+    command = commands.add_parser("convert")
+    command.add_argument("network", help="of the corpus, or zoo:NAME")
+    command.add_argument("folder", type=Path)
+    command.add_argument("--shared", type=Path, default=corpus_data.DEFAULT)
+    for name in ("images", "density", "toggles", "microcontroller"):
         command = commands.add_parser(name)
         command.add_argument("artefact", type=Path)
         command.add_argument("rows", type=Path)
-        command.add_argument("--profile", default="ecp5-85")
+        if name != "microcontroller":
+            command.add_argument("--profile", default="ecp5-85")
+        if name != "density":
+            command.add_argument("--count", type=int, default=100 if name == "images" else 5)
         if name == "images":
-            command.add_argument("--count", type=int, default=100)
             command.add_argument("--cost-model", type=Path, help="TOML, as `snnc report` reads it")
     given = parser.parse_args()
     match given.command:
         case "random":
             random(given.count)
+        case "convert":
+            networks.write(given.network, given.folder, given.shared)
         case "images":
             model = MODELS["45nm"] if given.cost_model is None else read_model(given.cost_model)
             images(given.artefact, given.rows, given.count, given.profile, model)
+        case "toggles":
+            changes(given.artefact, given.rows, given.count, given.profile)
+        case "microcontroller":
+            in_c(given.artefact, given.rows, given.count)
         case "density":
             density(given.artefact, given.rows, given.profile)
         case _:

@@ -3,11 +3,12 @@
 The quantised network has graded neurons, whose count after T steps is ``N* = clip(floor(X / Theta), 0, C)``,
 or ``N* = K(X)`` where they follow a step function, with X the sum of all input, in any order. A neuron with
 count memory that may send ``s`` spikes per step falls behind if much input arrives at once. In K settle steps
-it catches up: once its input is final, every step moves N towards ``N*`` by ``min(|N* - N|, s M)``, at most
-``C = T M``, which all counts of a step function and zero span, too.
+it catches up: once its input is final, every step moves N towards ``N*`` by ``min(|N* - N|, s M)``. No count
+is further from another than ``C = T M``, and those of a step function with both signs ``max c - min c``, up
+to ``2 C``: call ``n`` the spikes of M levels that make up the largest of these, T without such functions.
 
-*Proved*, for every input: with ``s = T`` nothing is ever held back, so the network is the graded one; with
-fewer, ``ceil(T / s)`` settle steps for each population on the longest path are enough, by induction along it.
+*Proved*, for every input: with ``s = n`` nothing is ever held back, so the network is the graded one; with
+fewer, ``ceil(n / s)`` settle steps for each population on the longest path are enough, by induction along it.
 A network in the layerwise schedule needs none.
 
 *Observed*: fewer settle steps give the same counts on all rows of the data. Other rows may differ;
@@ -153,10 +154,21 @@ def _bounded(graph: SnnGraph) -> SnnGraph:
 
 
 def proved_settle_steps(graph: SnnGraph, spikes_per_step: int) -> int:
-    """Return the settle steps from which exactness is proved: ``ceil(T / s)`` per population of the path."""
-    if spikes_per_step >= graph.timesteps:
-        return 0
-    return depth(graph) * -(-graph.timesteps // spikes_per_step)
+    """Return the settle steps from which exactness is proved: ``ceil(n / s)`` per population of the path."""
+    most = _most_spikes(graph)
+    return 0 if spikes_per_step >= most else depth(graph) * -(-most // spikes_per_step)
+
+
+def _most_spikes(graph: SnnGraph) -> int:
+    """Return ``n``: how many spikes bring any count from one end to the other.
+
+    In the only step of T = 1 a count comes from zero.
+    """
+    T = graph.timesteps
+    if T == 1:
+        return T
+    spans = (-(-node.span() // node.neuron.levels) for node in graph.of_type(IntegrateFire))
+    return max(T, *spans, 0)
 
 
 def certify(
@@ -189,7 +201,8 @@ def certify(
     if graph.schedule is Schedule.LAYERWISE or all(neuron.limit is None for neuron in neurons):
         return (_measured(graph, None, 0, Basis.PROVED, inputs, simulator, workers),)
     found: list[Exact] = []
-    tracked = (progress or Silent()).track(range(1, graph.timesteps + 1), graph.timesteps, "certifying")
+    most = _most_spikes(graph)
+    tracked = (progress or Silent()).track(range(1, most + 1), most, "certifying")
     for spikes in tracked:
         limit = proved_settle_steps(graph, spikes)
         settle = 0

@@ -33,7 +33,7 @@ from snnc.analysis.node_costs import NOTHING, CountMap, Evaluation, evaluation, 
 from snnc.ir import ann, snn
 from snnc.ir.bounds import count_bounds
 from snnc.ir.neuron import Neuron
-from snnc.ir.operations import check_known, operations, populations
+from snnc.ir.operations import check_known, largest_spike, operations, populations
 from snnc.simulation.protocol import Activity
 
 
@@ -256,14 +256,16 @@ def payload(graph: snn.SnnGraph, timesteps: int) -> str:
     A graded neuron may carry all that it can ever send in one event, so its levels grow with T. An event of a
     function of counts carries a change of its count, up to the largest of them.
     """
-    found = dict.fromkeys(_payload(node.neuron, timesteps) for node, _ in populations(graph))
+    found = dict.fromkeys(_payload(graph, node, timesteps) for node, _ in populations(graph))
     counts = count_bounds(graph, timesteps)
     found |= dict.fromkeys(f"levels:{counts[node.name]}" for node in graph if isinstance(node, snn.Function))
     return "+".join(found) or "none"
 
 
-def _payload(neuron: Neuron, timesteps: int) -> str:
-    return neuron.payload if neuron.limit is not None else f"levels:{neuron.capacity(timesteps)}"
+def _payload(graph: snn.SnnGraph, node: snn.IntegrateFire, timesteps: int) -> str:
+    if node.neuron.limit is not None:
+        return node.neuron.payload
+    return f"levels:{largest_spike(node, timesteps, graph.settle_steps)}"
 
 
 def macs_of_ann(graph: ann.AnnGraph) -> dict[str, int]:

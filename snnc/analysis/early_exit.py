@@ -151,6 +151,8 @@ def _require_classes_over_time(graph: SnnGraph, timesteps: int) -> None:
     """Refuse networks that cannot stop early."""
     if len(graph.readouts) != 1 or len(graph.readout.shape) != 1 or graph.readout.channels == 1:
         reason = "its output is no vector of class scores"
+    elif graph.readout.leaky:
+        reason = "its read-out forgets, so that its scores belong to the last step"
     elif graph.schedule is Schedule.LAYERWISE:
         reason = "in the layerwise schedule there is no answer before the last step"
     elif timesteps + graph.settle_steps == 1:

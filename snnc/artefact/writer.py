@@ -28,7 +28,7 @@ from snnc.ir.channels import per_channel
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Operation, firing, operations
+from snnc.ir.operations import Operation, firing, largest_spike, operations
 from snnc.ir.snn import (
     MOST_BREAKPOINTS,
     Concat,
@@ -215,7 +215,7 @@ class _Writer:
             parameters.append(self.per_channel(node, "negative_threshold", node.negative_threshold))
         if node.breakpoints is not None and node.step_values is not None:
             attributes["spikes_per_step"] = node.neuron.spikes_per_step or NO_LIMIT
-            attributes["most"] = node.neuron.largest(self.graph.timesteps)
+            attributes["most"] = largest_spike(node, self.graph.timesteps, self.graph.settle_steps)
             if node.potential_unit is not None and node.potential_zero is not None:
                 attributes["v_unit"] = [float(value) for value in node.potential_unit]
                 attributes["v_zero"] = [float(value) for value in node.potential_zero]

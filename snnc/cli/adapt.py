@@ -10,7 +10,8 @@ import click
 from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.given import refuse
 from snnc.cli.layouts import rows_layout
-from snnc.cli.quantities import FiniteRange, Threads
+from snnc.cli.quantities import FiniteRange
+from snnc.cli.run_options import threads_option
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ LEARNING = (
 @click.option(
     "--backend", metavar="NAME", default="numba", show_default=True, help="The simulator: numba or reference."
 )
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all cores by default.")
+@threads_option
 @click.option("--force", is_flag=True, help="Replace OUT if it exists; it may be ARTEFACT.")
 @click.pass_obj
 def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:

@@ -11,6 +11,7 @@ import click
 from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import FiniteRange, Threads
+from snnc.cli.run_options import timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -47,13 +48,7 @@ class Request:
     metavar="ROWS",
     help="Rows `x`, of which the first are run; for a network of the zoo, its own rows by default.",
 )
-@click.option(
-    "-T",
-    "--timesteps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of time steps; as calibrated by default.",
-)
+@timesteps_option
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Rows run at once.")
 @click.option("--threads", type=Threads(), default=1, show_default=True, help="Number of threads of each.")
 @click.option(

@@ -10,7 +10,8 @@ import click
 from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.judging import task_of, task_option
 from snnc.cli.layouts import rows_layout
-from snnc.cli.quantities import FiniteRange, Threads, lost
+from snnc.cli.quantities import FiniteRange, lost
+from snnc.cli.run_options import data_option, limit_option, source_option, threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -19,21 +20,10 @@ if TYPE_CHECKING:
 
 @click.command("bisect", cls=Verb)
 @click.argument("artefact", type=ArtefactPath(), metavar="ARTEFACT")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="ROWS",
-    help="Rows `x` and, if known, labels `y`; for a network of the zoo, its own test rows by default.",
-)
-@click.option("--source", metavar="MODEL", help="Path of the source network.")
-@click.option(
-    "-T",
-    "--timesteps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of time steps; as calibrated by default.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
+@data_option()
+@source_option
+@timesteps_option
+@limit_option
 @click.option(
     "--tolerance",
     type=FiniteRange(min=0),
@@ -43,7 +33,7 @@ if TYPE_CHECKING:
     help="Losses below this are ignored; for numbers, in hundredths of their variance.",
 )
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
+@threads_option
 @task_option
 @click.option(
     "--output", metavar="NAME", help="The output to judge; it must be named where there are several."

@@ -10,7 +10,7 @@ import click
 from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.cluster import cluster_option, refuse_threads, workers_if
 from snnc.cli.layouts import rows_layout
-from snnc.cli.quantities import Threads
+from snnc.cli.run_options import data_option, threads_option
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("certify", cls=Verb)
 @click.argument("artefact", type=ArtefactPath(), metavar="ARTEFACT")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="ROWS",
-    help="Rows `x` to find the settings on; for a network of the zoo, its own test rows by default.",
-)
+@data_option("Rows `x` to find the settings on")
 @click.option(
     "--check",
     type=click.Path(path_type=Path),
@@ -42,7 +37,7 @@ if TYPE_CHECKING:
     help="Write the network with the fewest settle steps, and among these the fewest spikes per step.",
 )
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
+@threads_option
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @cluster_option
 @click.pass_obj

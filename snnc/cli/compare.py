@@ -22,7 +22,8 @@ from snnc.cli.judging import (
 )
 from snnc.cli.layer_errors import COMPARED_ROWS, errors_against_source, layers_of_both
 from snnc.cli.layouts import rows_layout, with_layout
-from snnc.cli.quantities import FiniteRange, Threads
+from snnc.cli.quantities import FiniteRange
+from snnc.cli.run_options import data_option, limit_option, threads_option
 from snnc.cli.sides import Side, inputs_of, outputs_of, pairs_of, sides_of
 from snnc.cli.terminal import Terminal, Verb
 
@@ -37,13 +38,8 @@ if TYPE_CHECKING:
 @click.command("compare", cls=Verb)
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="ROWS",
-    help="Rows `x` and, if known, labels `y`; for a network of the zoo, its own test rows by default.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
+@data_option()
+@limit_option
 @click.option(
     "--max-drop",
     type=FiniteRange(min=0),
@@ -57,7 +53,7 @@ if TYPE_CHECKING:
     help="Preprocessing of a MODEL, if the other network is no artefact that stores one.",
 )
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
+@threads_option
 @min_metric_option
 @task_option
 @click.pass_obj

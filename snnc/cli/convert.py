@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 OTHER_SEARCHES = ("--max-latency", "--max-synops", "--front", "--journal", "--dump-ir-after")
 """Options that `--tune` does not go with."""
 
-MEASURED = ("--max-drop", "--min-metric", "--max-latency", "--max-synops", "--dry-run")
+MEASURED = ("--max-drop", "--min-metric", "--max-latency", "--max-synops", "--front", "--dry-run")
 """Options that `--frames` does not go with."""
 
 HELD_BACK = 5

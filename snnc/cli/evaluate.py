@@ -13,7 +13,7 @@ from snnc.cli.given import refuse
 from snnc.cli.inputs_outputs import keep_option, shape_option
 from snnc.cli.judging import metric_lines, task_of, task_option
 from snnc.cli.layouts import rows_layout, with_layout
-from snnc.cli.quantities import Threads
+from snnc.cli.run_options import data_option, limit_option, threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -59,23 +59,12 @@ class Request:
 
 @click.command("eval", cls=Verb)
 @click.argument("network", metavar="ARTEFACT|MODEL")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="ROWS",
-    help="Rows `x` and labels `y`; for a network of the zoo, its own test rows by default.",
-)
+@data_option("Rows `x` and labels `y`")
 @click.option(
     "--backend", default="numba", show_default=True, help="The simulator: numba, onnx or reference."
 )
-@click.option(
-    "-T",
-    "--timesteps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of time steps; as calibrated by default.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
+@timesteps_option
+@limit_option
 @click.option(
     "--against",
     metavar="MODEL",
@@ -89,7 +78,7 @@ class Request:
     help="Preprocessing of the rows of a MODEL. An artefact stores its own.",
 )
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all cores by default.")
+@threads_option
 @click.option(
     "--metric",
     multiple=True,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from snnc.cli.options import option_of
-from snnc.cli.quantities import positive
+from snnc.cli.quantities import FiniteRange, positive
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -94,7 +94,7 @@ def learning_options(
         rate: default.
         rounded: default.
     """
-    share = click.FloatRange(0, 1, min_open=True, max_open=True)
+    share = FiniteRange(0, 1, min_open=True, max_open=True)
     options = [
         positive("--minutes", None, "How long to train, by the clock.", "N"),
         positive("--epochs", None, epochs, "N"),
@@ -112,7 +112,7 @@ def learning_options(
         positive("--temperature", 3.0, "Temperature of the losses kl and hta-kl."),
         click.option(
             "--rounded",
-            type=click.FloatRange(0, 1),
+            type=FiniteRange(0, 1),
             default=rounded,
             metavar="SHARE",
             help="Share of the time in which the integers that are written are trained; "

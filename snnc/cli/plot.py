@@ -10,7 +10,7 @@ import click
 from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.class_names import class_names, classes_option
 from snnc.cli.layouts import rows_layout
-from snnc.cli.quantities import Threads
+from snnc.cli.run_options import data_option, limit_option, threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
 KINDS = ("raster", "potentials", "answers", "walk", "counts", "activity")
@@ -18,12 +18,7 @@ KINDS = ("raster", "potentials", "answers", "walk", "counts", "activity")
 
 @click.command("plot", cls=Verb)
 @click.argument("artefact", type=ArtefactPath())
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="ROWS",
-    help="Rows `x` and, if known, labels `y`; for a network of the zoo, its own test rows by default.",
-)
+@data_option()
 @click.option(
     "--kind", type=click.Choice(KINDS), default="raster", show_default=True, help="What the picture shows."
 )
@@ -36,7 +31,7 @@ KINDS = ("raster", "potentials", "answers", "walk", "counts", "activity")
     help="The picture; PICTURE.html has its data as a table, too.",
 )
 @click.option("--row", type=click.IntRange(min=0), default=0, show_default=True, help="Which row is drawn.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
+@limit_option
 @click.option("--layer", "layers", multiple=True, metavar="NAME", help="Draw this layer. May be repeated.")
 @click.option(
     "--neuron",
@@ -46,15 +41,9 @@ KINDS = ("raster", "potentials", "answers", "walk", "counts", "activity")
     help="Draw this neuron's potential: a flat index, or one on each axis. May be repeated.",
 )
 @classes_option
-@click.option(
-    "-T",
-    "--timesteps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of time steps; as calibrated by default.",
-)
+@timesteps_option
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
+@threads_option
 @click.option("--force", is_flag=True, help="Replace the picture if it exists.")
 @click.pass_obj
 def command(

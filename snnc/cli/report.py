@@ -17,7 +17,7 @@ from snnc.cli.curve import CURVE_ROWS, Request, curve_timesteps, measured_curve
 from snnc.cli.given import refuse
 from snnc.cli.judging import task_of, task_option
 from snnc.cli.layouts import rows_layout
-from snnc.cli.quantities import Threads
+from snnc.cli.run_options import data_option, limit_option, source_option, threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -41,21 +41,10 @@ if TYPE_CHECKING:
 @click.option(
     "--json-file", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON."
 )
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="ROWS",
-    help="Rows `x` and, if known, labels `y`; for a network of the zoo, its own test rows by default.",
-)
-@click.option("--source", metavar="MODEL", help="Path of the source network.")
-@click.option(
-    "-T",
-    "--timesteps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of time steps; as calibrated by default.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
+@data_option()
+@source_option
+@timesteps_option
+@limit_option
 @click.option(
     "--curve",
     default="1,2,4,8,16",
@@ -94,7 +83,7 @@ if TYPE_CHECKING:
 )
 @classes_option
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
+@threads_option
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @task_option
 @cluster_option

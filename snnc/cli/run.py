@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.given import refuse
 from snnc.cli.judging import task_of, task_option, tasks_of_artefact
 from snnc.cli.layouts import rows_layout
-from snnc.cli.quantities import Threads
+from snnc.cli.run_options import threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from snnc.ir.batch import Rows
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Task
+
+OF_ROWS = ("--per-step", "--logits", "--timesteps", "--rows-layout", "--task")
+"""Options that `--stream` does not go with."""
 
 
 @click.command("run", cls=Verb)
@@ -35,26 +39,36 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="Y.npy",
-    help="File for the outputs: (rows, classes).",
+    help="File for the outputs: (rows, classes). With --stream, for its lines; else it is needed.",
 )
 @click.option("--per-step", is_flag=True, help="Write the outputs after every step: (steps, rows, classes).")
 @click.option(
     "--logits", is_flag=True, help="Scale the outputs to the units of the source network, in float32."
 )
-@click.option(
-    "-T",
-    "--timesteps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of time steps; as calibrated by default.",
-)
+@timesteps_option
 @click.option(
     "--backend", default="numba", show_default=True, help="The simulator: numba, onnx or reference."
 )
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="X.npy holds frames, (n, *shape), or is `-`, standard input: write a line of JSON for each frame, "
+    "with the class so far and its confidence.",
+)
+@click.option(
+    "--exit-confidence",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="SHARE",
+    help="With --stream: end a window of T frames with the first answer of this confidence.",
+)
+@click.option(
+    "--keep-state",
+    is_flag=True,
+    help="With --stream: never begin anew behind T frames. For networks whose frames do not add up.",
+)
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all cores by default.")
+@threads_option
 @click.option("--force", is_flag=True, help="Replace Y.npy if it exists.")
 @task_option
 @click.pass_obj
@@ -62,11 +76,14 @@ def command(
     terminal: Terminal,
     artefact: Path,
     given: tuple[str, ...],
-    output: Path,
+    output: Path | None,
     per_step: bool,
     logits: bool,
     timesteps: int | None,
     backend: str,
+    stream: bool,
+    exit_confidence: float | None,
+    keep_state: bool,
     rows_layout: str | None,
     threads: int | None,
     force: bool,
@@ -84,9 +101,30 @@ def command(
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
     from snnc.cli.files import check_outputs
+    from snnc.cli.streaming import answer_stream
+    from snnc.errors import UsageError
     from snnc.writing import replacing
 
     network = load(artefact).with_rows_layout(rows_layout)
+    if stream:
+        refuse("has no meaning with --stream: leave out one of the two", *OF_ROWS)
+        if len(given) != 1:
+            raise UsageError("a stream has one --input: a file of frames, or `-` for standard input")
+        if output is not None:
+            check_outputs(output, others=(artefact, Path(given[0])), force=force)
+        answer_stream(
+            network,
+            given[0],
+            output,
+            backend=backend,
+            threads=threads,
+            exit_confidence=exit_confidence,
+            keep_state=keep_state,
+        )
+        return
+    refuse("belongs to --stream: give that, too", "--exit-confidence", "--keep-state")
+    if output is None:
+        raise UsageError("the outputs need a file: name it by --output Y.npy")
     paths = _paths(given, list(network.takes), network.graph.name)
     check_outputs(output, others=(artefact, *paths.values()), force=force)
     several = len(network.gives) > 1

@@ -20,6 +20,7 @@ from snnc.backends import load_simulator
 from snnc.compiler.checking import read_convertible
 from snnc.compiler.choosing import KEPT, choice_among, kept_levels
 from snnc.compiler.frames import present_frames, require_frames, spread
+from snnc.compiler.nearness import far_outputs
 from snnc.compiler.tasks import task_of_whole, tasks_of
 from snnc.conversion_options import DEFAULTS, Options, alternatives
 from snnc.data.input_statistics import KEY as STATISTICS
@@ -42,7 +43,7 @@ from snnc.pipeline import Context, Dump, PassRecord, Pipeline, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
 from snnc.scale.workers import Workers
 from snnc.search.choice import EXACT, Candidate, Choice
-from snnc.simulation.protocol import RecordOptions, Simulator
+from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.simulation.remote import WorkersSimulator
 from snnc.source.calibration import Calibration
@@ -55,8 +56,8 @@ HASHED_ROWS = 256
 HASHED_VALUES = 1 << 22
 """Values that are quantised at once for it, as long as it is more than one row."""
 
-DENSITY_ROWS = 32
-"""Rows on which it is measured how many neurons fire: enough to choose kernels by."""
+TRIED_ROWS = 32
+"""Rows on which the finished network is run: enough to choose kernels by, and to see outputs far off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +210,15 @@ def convert(
         raise UsageError(
             "the pipeline leaves float32 weights: end it with `quantise-weights`, or ask for float32"
         )
-    graph, seen_rows = _presented(graph, prepared.rows, options)
+    tried = prepared.subset(slice(TRIED_ROWS))
+    graph, presented = _presented(graph, tried.rows, options)
     sent = costs.payload(graph, options.steps)
     if options.payload is not None and order(sent) > carried(options.payload):
         raise InternalError(f"the network sends {sent} spikes, though only {options.payload} were asked for")
+    trace = _trial(graph, presented, context.simulator)
     if graph.integer:
-        graph = _measured(graph, seen_rows, context.simulator)
+        graph = replace(graph, density=trace.density(graph.settle_steps))
+    context.diagnostics.extend(far_outputs(source.graph, graph, trace.outputs, tried, tasks))
     seen = {
         "rows": len(prepared),
         "sha256": prepared.sha256,
@@ -284,7 +288,7 @@ def _presented(graph: SnnGraph, rows: Rows, options: Options) -> tuple[SnnGraph,
     """Return the network as its rows are presented, and some rows of that form."""
     if not options.frames:
         return graph, rows
-    return present_frames(graph), spread(rows[:DENSITY_ROWS], graph.timesteps)
+    return present_frames(graph), spread(rows, graph.timesteps)
 
 
 def _recognised(graph: SnnGraph, source: SourceModel, rows: Rows, options: Options) -> dict[str, Any]:
@@ -336,8 +340,7 @@ def _other_levels(source: AnnGraph, passes: Pipeline) -> Iterator[Diagnostic]:
     )
 
 
-def _measured(graph: SnnGraph, rows: Rows, simulator: Simulator) -> SnnGraph:
-    """Return the network with the density of its spikes, by which simulators plan."""
-    q = encode_all(graph, rows[:DENSITY_ROWS])
-    trace = simulator.run(graph, q, graph.timesteps, RecordOptions(activity=True))
-    return replace(graph, density=trace.density(graph.settle_steps))
+def _trial(graph: SnnGraph, rows: Rows, simulator: Simulator) -> Trace:
+    """Run the network on a few rows: the density of its spikes tells simulators how to plan."""
+    q = encode_all(graph, rows)
+    return simulator.run(graph, q, graph.timesteps, RecordOptions(activity=True))

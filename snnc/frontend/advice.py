@@ -14,7 +14,7 @@ _CUT = "cut it off: onnx.utils.extract_model up to the class scores before it"
 _ADVICE: dict[str, str] = {
     "LRN": NORM,
     **dict.fromkeys(("Loop", "Scan", "SequenceAt"), _RECURRENT),
-    **dict.fromkeys(("Attention", "MultiHeadAttention", "RotaryEmbedding"), ATTENTION),
+    "RotaryEmbedding": ATTENTION,
     **dict.fromkeys(("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "ZipMap"), _CUT),
     **dict.fromkeys(
         ("MaxUnpool",),

@@ -238,6 +238,14 @@ RUNTIMES: Mapping[str, Mapping[str, Operator]] = {
 
 
 UNROLLED: Mapping[str, tuple[int, Spiking | Literal[""], str]] = {
+    "Attention": (
+        23,
+        "approximated",
+        (
+            "query, key and value of three or four axes, shared heads, constant masks and those that are "
+            "added, is_causal, past keys and values; no scores as an output"
+        ),
+    ),
     "GRU": (OLDEST_UNROLLED, "approximated", "as LSTM, with linear_before_reset"),
     "If": (1, "", "with a condition that is known when the file is read"),
     "Loop": (1, "", "with a number of trips, or a condition in each, that is known when the file is read"),
@@ -321,6 +329,9 @@ def supported_operators() -> tuple[SupportedOperator, ...]:
     rows = [_row(name, OPERATORS[name]) for name in OPERATORS]
     rows += [_row_of_unrolled(name, *told) for name, told in UNROLLED.items()]
     rows.sort(key=lambda row: row.name)
+    domain, name = "com.microsoft", "MultiHeadAttention"
+    forms = "as Attention, no packed inputs; a constant bias, a constant mask of padding"
+    fused = SupportedOperator(f"{domain}::{name}", domain, "1", (), "approximated", forms)
     rows += [
         _row(name, operator, domain)
         for table in (QUANTISED, RUNTIMES)
@@ -328,6 +339,7 @@ def supported_operators() -> tuple[SupportedOperator, ...]:
         for name, operator in operators.items()
         if not operator.refused
     ]
+    rows.append(fused)
     rest = "folded where it depends on constants and static shapes only"
     opsets = f"{OLDEST_OPSET}-{NEWEST_OPSET}"
     return (*rows, SupportedOperator("any other", "ai.onnx", opsets, (), "", rest))

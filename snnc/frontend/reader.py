@@ -17,6 +17,7 @@ import onnx
 
 from snnc.diagnostics import QUANTISED_GRAPH, UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.frontend.advice import advice
+from snnc.frontend.attention import attention, is_attention
 from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call
@@ -115,7 +116,8 @@ def _unsupported(nodes: Sequence[onnx.NodeProto], stored: Iterable[str]) -> list
 
 
 def _is_supported(node: onnx.NodeProto) -> bool:
-    return operator_of(node) is not None or (node.domain in DEFAULT_DOMAINS and node.op_type in UNROLLED)
+    unrolled = node.domain in DEFAULT_DOMAINS and node.op_type in UNROLLED
+    return unrolled or is_attention(node) or operator_of(node) is not None
 
 
 def _not_supported(node: onnx.NodeProto) -> Diagnostic:
@@ -252,6 +254,10 @@ class _Reader:
                 return self._folder.fold(modern(node, self._env.opset))
         if standard and node.op_type in RECURRENT:
             return self._recurrent.read(node, operands)
+        if is_attention(node):
+            if any(isinstance(value, Unknown) for value in operands):
+                return (UNKNOWN,) * len(node.output)
+            return self._recurrent.walked(node, operands, attention(node, operands))
         return self._operator(node, operands)
 
     def _operator(self, node: onnx.NodeProto, operands: Sequence[Tensor | None]) -> tuple[Tensor, ...]:

@@ -14,7 +14,7 @@ from snnc.ir.counts import Function
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.leak import WHOLE, leaky_bound
-from snnc.ir.operations import Firing, firing, largest_count, operations
+from snnc.ir.operations import Firing, firing, largest_count, largest_spike, operations
 from snnc.ir.snn import ConstantCurrent, CountFunction, CountMaxPool, Encode, IntegrateFire, Readout, SnnGraph
 from snnc.ir.snn.synapses import weight_sums as weight_sums
 
@@ -37,7 +37,7 @@ def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
             case Encode():
                 bounds[node.name] = node.limit
             case IntegrateFire():
-                bounds[node.name] = node.neuron.largest(timesteps)
+                bounds[node.name] = largest_spike(node, timesteps, graph.settle_steps)
             case ConstantCurrent():
                 bounds[node.name] = _most(node.values)
             case CountFunction():
@@ -101,7 +101,7 @@ def leaky_reach(node: IntegrateFire | Readout, current: int, steps: int) -> int:
 def _largest_count(node: IntegrateFire, timesteps: int, settle_steps: int) -> int:
     """Return the largest magnitude of a population's count after any step."""
     if firing(node) is Firing.STEPS and node.step_values is not None:
-        return int(np.abs(node.step_values.astype(np.int64)).max())  # it moves between zero and these
+        return node.furthest()  # it moves between zero and these
     return largest_count(node, timesteps, settle_steps)
 
 

@@ -211,4 +211,8 @@ def _smaller_population(node: IntegrateFire, kept: Mask) -> IntegrateFire:
         breakpoints=steps if steps is None or len(steps) == 1 else steps[kept],
         potential_unit=some(node.potential_unit),
         potential_zero=some(node.potential_zero),
+        decay=some(node.decay),
+        synapse_decay=some(node.synapse_decay),
+        reset_to=some(node.reset_to),
+        reset_by=some(node.reset_by),
     )

@@ -144,6 +144,17 @@ def firing(node: IntegrateFire) -> Firing:
     return node.neuron.firing(negative_threshold=node.negative_threshold is not None)
 
 
+def largest_spike(node: IntegrateFire, timesteps: int, settle_steps: int = 0) -> int:
+    """Return the largest magnitude of what a neuron sends in one step of a run.
+
+    The count of a step function may go from one end to the other in one step, where nothing limits it.
+    """
+    most = node.neuron.largest(timesteps)
+    if firing(node) is Firing.STEPS and node.neuron.limit is None and timesteps + settle_steps > 1:
+        return max(most, node.span())
+    return most
+
+
 def largest_count(node: IntegrateFire, timesteps: int, settle_steps: int = 0) -> int:
     """Return the most that a neuron has sent at the end of a run, ``N(T + K)``."""
     if firing(node).remembers:

@@ -44,6 +44,9 @@ def potential_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
     steps = timesteps + graph.settle_steps
     found = {}
     for node in graph.of_type(IntegrateFire):
+        if node.leaky:
+            found[node.name] = runs[node.name]
+            continue
         bias = timesteps * node.bias.astype(np.int64)
         low, high = node.v_init + np.minimum(bias, 0), node.v_init + np.maximum(bias, 0)
         for name in node.inputs:

@@ -357,7 +357,7 @@ def _weight_step(node: ann.AnnNode, read: list[float]) -> float:
         case ann.Levelled():
             if node.step is None:
                 return 0.0
-            return float(np.max(node.step)) * (node.highest - node.lowest) / node.levels / WIDE_STEPS
+            return float(np.max(node.step)) * max(node.highest, -node.lowest) / node.levels / WIDE_STEPS
         case ann.Convolution() | ann.Linear():
             return read[0] * float(np.abs(node.weight).max()) * WIDE_STEPS / WEIGHT_STEPS
         case ann.AveragePool():

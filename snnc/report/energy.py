@@ -46,8 +46,7 @@ from snnc.analysis.node_costs import fan_outs
 from snnc.errors import InputError
 from snnc.ir.bounds import count_bounds
 from snnc.ir.graph import IntArray
-from snnc.ir.neuron import Neuron
-from snnc.ir.operations import check_known, firing
+from snnc.ir.operations import check_known, firing, largest_spike
 from snnc.ir.snn import Function, IntegrateFire, SnnGraph
 from snnc.option_files import read_toml
 
@@ -277,13 +276,16 @@ def event_bits(node: IntegrateFire, timesteps: int) -> int:
     Unit spikes are sent one by one; several levels of a step in one message.
     """
     neuron, signed = node.neuron, firing(node).remembers
-    most = neuron.levels if costs.unary(neuron) else neuron.largest(timesteps)
+    most = neuron.levels if costs.unary(neuron) else largest_spike(node, timesteps)
     return max(1, ceil(log2((2 * most if signed else most) + 1)))
 
 
-def level_bits(neuron: Neuron, timesteps: int) -> int:
-    """Return the bits of an integer activation with as many levels: ``ceil(log2(T M + 1))``."""
-    return max(1, ceil(log2(neuron.capacity(timesteps) + 1)))
+def level_bits(node: IntegrateFire, timesteps: int) -> int:
+    """Return the bits of an integer activation with as many levels: ``ceil(log2(T M + 1))``.
+
+    The levels of a step function are those from the least to the largest of its counts.
+    """
+    return max(1, ceil(log2((node.span() or node.neuron.capacity(timesteps)) + 1)))
 
 
 def account(
@@ -332,7 +334,7 @@ def account(
         table_lookups=counted.lookups,
         divisions=counted.divisions,
     )
-    bits = max((level_bits(node.neuron, timesteps) for node in populations), default=1)
+    bits = max((level_bits(node, timesteps) for node in populations), default=1)
     done = sum(float((nonzero[node.name] * reach[node.name]).sum()) for node in populations) / counted.images
     # Of functions no zeros are skipped, and each is evaluated once.
     done += sum(int(reach[node.name].sum()) for node in functions) + counted.products / counted.steps

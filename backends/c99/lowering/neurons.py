@@ -12,7 +12,7 @@ from snnc.backends.c99.program import At, Extent, Field, Place
 from snnc.backends.c99.widths import Width
 from snnc.errors import InternalError
 from snnc.ir.graph import NumberArray
-from snnc.ir.operations import Firing, firing
+from snnc.ir.operations import Firing, firing, largest_spike
 from snnc.ir.snn import Convolution, IntegrateFire, Readout
 
 ROW = 64
@@ -109,7 +109,7 @@ def _follow_steps(
     bias = NULL
     if node.bias.any():
         bias = code.table(node, "b", node.bias, "bias", Width.I32).name
-    limit = min(node.neuron.largest(code.graph.timesteps), 2**30)
+    limit = min(largest_spike(node, code.graph.timesteps, code.graph.settle_steps), 2**30)
     rows, n = points.shape
     settings = code.program.structure(
         "step_population",

@@ -18,6 +18,7 @@ from snnc.backends.numba_cpu.machine.memory import aligned
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InternalError
 from snnc.ir import snn
+from snnc.ir.operations import largest_spike
 
 INT32 = 2**31
 LANES = 16
@@ -122,7 +123,7 @@ class StepRun:
             raise InternalError(f"{node.name!r} has no step function")
         self.node, self.read, self.out, self.states, self.request = node, read, out, states, request
         self.points, self.values = node.breakpoints, node.step_values
-        self.limit = node.neuron.largest(request.timesteps)
+        self.limit = largest_spike(node, request.timesteps, request.graph.settle_steps)
         n = node.breakpoints.shape[1]
         once = request.steps == 1 and not request.record.states
         self.compared = node.integer and once and n <= MOST_COMPARED

@@ -44,7 +44,13 @@ class RecurrentReader:
         """
         if any(isinstance(value, Unknown) for value in operands):
             return (UNKNOWN,) * len(node.output)
-        found, origin = self._unrolled(node, operands), label(node)
+        return self.walked(node, operands, self._unrolled(node, operands))
+
+    def walked(
+        self, node: onnx.NodeProto, operands: Sequence[Tensor | None], found: Unrolled
+    ) -> tuple[Tensor, ...]:
+        """Read a node as the operations that it stands for, up to the first step that cannot be read."""
+        origin = label(node)
         values, problems, nodes = self._env.values, self._env.problems, self._env.builder.nodes
         entered = {name: operands[place] for place, name in found.inputs.items()}
         inside = {name for step in found.steps for each in step for name in each.output}

@@ -21,7 +21,7 @@ from snnc.frontend.tensors import Constant
 
 @dataclass(frozen=True, slots=True)
 class Unrolled:
-    """A recurrent node, unrolled.
+    """A node that other operations stand for: a recurrent one, unrolled, or attention.
 
     Attributes:
         steps: the operations, one list for each step of each direction and a last one that joins the results.

@@ -111,7 +111,7 @@ class Levelled(AnnNode):
 
     Attributes:
         step: (channels,) float32, distance of the levels; ``None`` before they are chosen.
-        lowest, highest: the range of the counts, which holds zero; ``T M`` is at least its width.
+        lowest, highest: the range of the counts, which holds zero; ``T M`` is at least the larger magnitude.
         levels: M, the levels that one spike will carry.
     """
 

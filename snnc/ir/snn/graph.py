@@ -126,8 +126,8 @@ class SnnGraph(Graph[SnnNode]):
         for node in self.of_type(IntegrateFire):
             if node.name not in alive:
                 return f"the population {node.name!r} has no part in the output"
-            if node.span() > (most := node.neuron.capacity(self.timesteps)):
-                return f"{node.name!r} has {node.span()} steps, more than T M = {most}"
+            if node.furthest() > (most := node.neuron.capacity(self.timesteps)):
+                return f"{node.name!r} counts up to {node.furthest()}, more than T M = {most}"
         for function in self.nodes:
             if isinstance(function, CountFunction) and (problem := function.unit_problem()) is not None:
                 return f"{function.name!r}: {problem}"

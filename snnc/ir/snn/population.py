@@ -83,7 +83,7 @@ class IntegrateFire(SnnNode):
         breakpoints: (channels, n) or (1, n) float32 or int32, ascending, n <= 255: of a step function in
             place of the threshold; ``None`` where there is none.
         step_values: (n + 1,) int32, the count between two breakpoints, in any order; ``None`` with the
-            breakpoints. ``T M`` is at least what they and zero span.
+            breakpoints. ``T M`` is at least the largest magnitude.
         potential_unit, potential_zero: (channels,) float32, what the potential of a neuron with a step
             function stands for, ``potential_unit v + potential_zero``: the pre-activation of the source
             network. They change no spike; ``None`` where it is not known.
@@ -210,6 +210,10 @@ class IntegrateFire(SnnNode):
         if self.step_values is None:
             return 0
         return max(int(self.step_values.max()), 0) - min(int(self.step_values.min()), 0)
+
+    def furthest(self) -> int:
+        """Return the largest magnitude of a count of a step function; 0 where there is none."""
+        return 0 if self.step_values is None else int(np.abs(self.step_values.astype(np.int64)).max())
 
     def _steps_problem(self) -> str | None:
         """Say why the breakpoints make no step function."""

@@ -46,7 +46,7 @@ class Measured:
 
 
 def carried(
-    measured: Sequence[Measured], span: int, *, common: bool, method: Method, percentile: float = 99.9
+    measured: Sequence[Measured], reach: int, *, common: bool, method: Method, percentile: float = 99.9
 ) -> list[Levelled]:
     """Return activations with levels of one range; each with a step function where it is a function.
 
@@ -55,7 +55,8 @@ def carried(
 
     Args:
         measured: the activations.
-        span: ``T M``, of which functions use at most as many as there may be breakpoints.
+        reach: ``T M``, the largest magnitude of a count. A step function has at most as many levels as there
+            may be breakpoints.
         common: whether all share one step; else each channel of the one activation has its own.
         method: as for :func:`choose_levels`.
         percentile: likewise.
@@ -63,8 +64,9 @@ def carried(
     Raises:
         UsageError: a function changes its direction too often.
     """
+    most = 2 * reach
     if any(isinstance(each.node, Pointwise) for each in measured):
-        span = min(span, MOST_BREAKPOINTS)
+        most = min(most, MOST_BREAKPOINTS)
     curves = [
         Curve.of(each.node.function, each.low, each.high) if isinstance(each.node, Pointwise) else None
         for each in measured
@@ -73,18 +75,21 @@ def carried(
     values = [np.nan_to_num(each.values, posinf=0, neginf=0) for each in measured]
     pooled = values[0] if own else np.concatenate([each.reshape(1, -1) for each in values], axis=1)
     while True:
-        levels = choose_levels(pooled, span, common=not own, method=method, percentile=percentile)
+        levels = choose_levels(
+            pooled, min(reach, most), common=not own, most=most, method=method, percentile=percentile
+        )
         found = [_with_levels(each.node, levels, curve) for each, curve in zip(measured, curves, strict=True)]
         kept = [node for node in found if not isinstance(node, int)]
         if len(kept) == len(found):
             return kept
         changes = max(node for node in found if isinstance(node, int))
-        if span == 1:
+        if most == 1:
             raise UsageError(
                 f"{measured[0].node.origin or measured[0].node.name!r} crosses its levels more than "
                 f"{MOST_BREAKPOINTS} times within the range of its arguments: cut it off, or narrow the range"
             )
-        span = max(1, min(span - 1, span * MOST_BREAKPOINTS // changes))
+        width = levels.highest - levels.lowest
+        most = max(1, min(width - 1, width * MOST_BREAKPOINTS // changes))
 
 
 def _with_levels(node: Levelled, levels: Levels, curve: Curve | None) -> Levelled | int:

@@ -1,5 +1,8 @@
 """Levels of activations, chosen by least squares.
 
+A spike carries a sign of its own, so that values of both signs may use all magnitudes on either side of zero.
+Where fewer levels are allowed than that, the share of either sign is chosen, too.
+
 Source: Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28 (1982).
 """
 
@@ -20,6 +23,9 @@ SPLITTING_VALUES = 50_000
 
 ALL_SPLITS = 31
 """Up to so many levels, every share of negative ones is tried."""
+
+ROOM = 1.25
+"""By how much the counts reach further than the values that need the fewer of both signs."""
 
 NEAR_SPLITS = (0.0, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5)
 """Beyond, these multiples of the share of the range that is negative."""
@@ -46,36 +52,55 @@ class Levels:
 
 
 def choose_levels(
-    values: FloatArray, span: int, *, common: bool, method: Method = Method.MSE, percentile: float = 99.9
+    values: FloatArray,
+    reach: int,
+    *,
+    common: bool,
+    most: int | None = None,
+    method: Method = Method.MSE,
+    percentile: float = 99.9,
 ) -> Levels:
     """Return the levels that carry activations with the least squared error.
 
     Args:
         values: (channels, samples) float32, of any sign.
-        span: ``highest - lowest``.
+        reach: the largest magnitude of a count.
         common: whether all channels share one step.
+        most: ``highest - lowest`` at most; ``None`` for all that are within reach.
         method: least squares; or the range from a percentile, or the largest and least value.
         percentile: for that method.
     """
     channels = len(values)
     values = values.reshape(1, -1) if common else values
+    width = 2 * reach if most is None else min(most, 2 * reach)
     if method in (Method.PERCENTILE, Method.MAXIMUM):
         share = percentile if method is Method.PERCENTILE else 100.0
         low, high = (np.percentile(values.astype(np.float64), part, axis=1) for part in (100 - share, share))
-        lowest = _natural(float(min(low.min(), 0)), float(max(high.max(), 0)), span)
-        step = _reaching(low, high, lowest, lowest + span)
+        lowest, highest = _natural(float(low.min()), float(high.max()), reach, width)
+        step = _reaching(low, high, lowest, highest)
     else:
         some = values[:, :: max(1, values.size // SPLITTING_VALUES)]
-        tried = [(float(_fitted(some, lowest, span)[1].sum()), -lowest) for lowest in _splits(some, span)]
-        lowest = -min(tried)[1]
-        step = _fitted(values, lowest, span)[0]
-        step = step * _headroom(values, lowest, span)
+        tried = {each: float(_fitted(some, *each)[1].sum()) for each in _ranges(some, reach, width)}
+        lowest, highest = min(tried, key=lambda each: (tried[each], -each[0]))
+        step = _fitted(values, lowest, highest)[0]
+        step = step * _headroom(values, lowest, highest)
     alive = step > 0
-    step = np.where(alive, step, step[alive].max(initial=0) or 1 / span)
-    return Levels(np.broadcast_to(step, (channels,)).astype(np.float32), lowest, lowest + span)
+    step = np.where(alive, step, step[alive].max(initial=0) or 1 / (highest - lowest))
+    if highest - lowest == 2 * reach:
+        lowest, highest = _needed(values, step, reach)
+    return Levels(np.broadcast_to(step, (channels,)).astype(np.float32), lowest, highest)
 
 
-def _headroom(values: FloatArray, lowest: int, span: int) -> float:
+def _needed(values: FloatArray, step: Real, reach: int) -> tuple[int, int]:
+    """Return the range of the counts without those far beyond all values of the sign that needs fewer."""
+    down, up = (
+        int(np.ceil(min(float(most), reach)))
+        for most in (ROOM * (-values.min(axis=1) / step).max(), ROOM * (values.max(axis=1) / step).max())
+    )
+    return (-reach, max(up, 0)) if down > up else (-max(down, 0), reach)
+
+
+def _headroom(values: FloatArray, lowest: int, highest: int) -> float:
     """Return by how much a step should exceed the one that fits best, as few values say little of others.
 
     Steps are fitted to each half of the values, and the factor is the one with which they carry the other
@@ -87,31 +112,41 @@ def _headroom(values: FloatArray, lowest: int, span: int) -> float:
     halves = (values[:, : n // 2], values[:, n // 2 :])
     error = np.zeros(len(HEADROOMS))
     for fitted, other in (halves, halves[::-1]):
-        step = _fitted(fitted, lowest, span)[0]
-        step = np.where(step > 0, step, step.max(initial=0) or 1 / span)
+        step = _fitted(fitted, lowest, highest)[0]
+        step = np.where(step > 0, step, step.max(initial=0) or 1 / (highest - lowest))
         for place, factor in enumerate(HEADROOMS):
             none, all_ = np.zeros(len(step)), np.full(len(step), np.inf)
-            error[place] += _better(none, all_, step * factor, other, lowest, lowest + span)[1].sum()
+            error[place] += _better(none, all_, step * factor, other, lowest, highest)[1].sum()
     return HEADROOMS[int(error.argmin())]
 
 
-def _splits(values: FloatArray, span: int) -> list[int]:
-    """Return the lowest counts to try."""
+def _ranges(values: FloatArray, reach: int, width: int) -> list[tuple[int, int]]:
+    """Return the ranges of the counts to try, each of a width that is at most twice the reach."""
     low, high = float(values.min()), float(values.max())
-    if low >= 0:
-        return [0]
-    if high <= 0:
-        return [-span]
-    if span <= ALL_SPLITS:
-        return list(range(-span, 1))
-    low, high = (float(np.percentile(values, share)) for share in (0.1, 99.9))
-    natural = _natural(min(low, 0), max(high, 0), span)
-    return sorted({max(-span, round(natural * factor)) for factor in NEAR_SPLITS})
+    if low >= 0 or high <= 0 or width == 2 * reach:
+        return [_natural(low, high, reach, width)]
+    if width <= ALL_SPLITS:
+        below = list(range(width + 1))
+    else:
+        low, high = (float(np.percentile(values, share)) for share in (0.1, 99.9))
+        natural, _ = _natural(low, high, reach, width)
+        below = [round(-natural * factor) for factor in NEAR_SPLITS]
+    return sorted({_within(each, reach, width) for each in below})
 
 
-def _natural(low: float, high: float, span: int) -> int:
-    """Return the lowest count that gives either sign its share of the range."""
-    return -round(span * -low / (high - low)) if high > low else 0
+def _natural(low: float, high: float, reach: int, width: int) -> tuple[int, int]:
+    """Return the range of the counts that gives either sign its share of the range of values."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if low == 0 or high == 0:
+        most = min(reach, width)
+        return (0, most) if low == 0 else (-most, 0)
+    return _within(round(width * -low / (high - low)), reach, width)
+
+
+def _within(below: int, reach: int, width: int) -> tuple[int, int]:
+    """Return the range with so many counts below zero, or as many as are within reach."""
+    below = min(max(below, width - reach), reach, width)
+    return -below, width - below
 
 
 def _reaching(low: Real, high: Real, lowest: int, highest: int) -> Real:
@@ -121,9 +156,8 @@ def _reaching(low: Real, high: Real, lowest: int, highest: int) -> Real:
     return np.maximum(up, down)
 
 
-def _fitted(values: FloatArray, lowest: int, span: int) -> tuple[Real, Real]:
+def _fitted(values: FloatArray, lowest: int, highest: int) -> tuple[Real, Real]:
     """Return the step of least squared error, and the error, (channels,) each; 0 for a silent channel."""
-    highest = lowest + span
     reach = _reaching(values.min(axis=1), values.max(axis=1), lowest, highest)
     alive = reach > 0
     safe = np.where(alive, reach, 1)
