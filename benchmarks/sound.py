@@ -57,7 +57,8 @@ def counted(values: np.ndarray) -> np.ndarray:
 class Network:
     """A network of one hidden layer, trained by Adam on cross-entropy with dropped inputs; seeded.
 
-    It is trained on inputs that are smoothed over time and channels, which becomes part of its first weights.
+    It is trained on inputs that are smoothed over time and channels and centred, which becomes part of its first
+    layer.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, seed: int = 0) -> None:
@@ -66,6 +67,8 @@ class Network:
             np.float32
         )
         x = x @ smooth
+        centre = x.mean(axis=0)
+        x = x - centre
         sizes = (x.shape[1], HIDDEN, 10)
         self.scale = 1 / x.std()
         layers = [
@@ -93,8 +96,9 @@ class Network:
                     second[k] = 0.999 * second[k] + 0.001 * move**2
                     unbiased = first[k] / (1 - 0.9**step), second[k] / (1 - 0.999**step)
                     layers[k] -= rate * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+        layers[1] = layers[1] - centre @ layers[0] * self.scale
+        layers[0] = smooth @ layers[0] * self.scale
         self.layers = [part.astype(np.float32) for part in layers]
-        self.layers[0] = (smooth @ self.layers[0] * self.scale).astype(np.float32)
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
         """Return the share of rows that are right."""
@@ -138,7 +142,7 @@ def judged(
     """Train, convert, judge and print a row."""
     x, x_test = (rows.reshape(len(rows), -1).astype(np.float32) for rows in (train, test))
     network = Network(x, y)
-    spiking = snnc.convert(network.model(), x[:1000], preset="balanced", timesteps=4)
+    spiking = snnc.convert(network.model(), x[:1000], preset="balanced", timesteps=8)
     share = spiking.evaluate(x_test, y_test, compare=False).scores.top1
     low, high = share.interval
     source = 100 * network.accuracy(x_test, y_test)

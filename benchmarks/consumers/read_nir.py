@@ -103,9 +103,9 @@ def sinabs(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, Cal
     export = importlib.import_module("sinabs.nir").to_nir
     net = torch.nn.Sequential(
         _linear(torch, FEATURES, HIDDEN, 0, bias),
-        make(layers),
+        make(layers, torch.ones(HIDDEN)),
         _linear(torch, HIDDEN, CLASSES, 1, bias),
-        make(layers),
+        make(layers, torch.ones(CLASSES)),
     )
     graph = export(net, torch.zeros(ROWS * STEPS, FEATURES))
 
@@ -164,11 +164,19 @@ CASES: dict[str, list[tuple[str, Any, Any, dict[str, Any], bool]]] = {
         (
             "LIF",
             sinabs,
-            lambda layers: layers.LIFSqueeze(tau_mem=8.0, batch_size=ROWS, norm_input=False),
+            lambda layers, ones: layers.LIFSqueeze(
+                tau_mem=8 * ones, spike_threshold=ones, batch_size=ROWS, norm_input=False
+            ),
             {},
             True,
         ),
-        ("IAF", sinabs, lambda layers: layers.IAFSqueeze(batch_size=ROWS), {}, True),
+        (
+            "IAF",
+            sinabs,
+            lambda layers, ones: layers.IAFSqueeze(spike_threshold=ones, batch_size=ROWS),
+            {},
+            True,
+        ),
     ],
 }
 
