@@ -57,8 +57,7 @@ def counted(values: np.ndarray) -> np.ndarray:
 class Network:
     """A network of one hidden layer, trained by Adam on cross-entropy with dropped inputs; seeded.
 
-    It is trained on inputs that are smoothed over time and channels and centred, which becomes part of its first
-    layer.
+    It is trained on inputs that are smoothed over time and channels and centred: part of its first layer.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, seed: int = 0) -> None:
