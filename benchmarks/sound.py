@@ -141,7 +141,7 @@ def judged(
     """Train, convert, judge and print a row."""
     x, x_test = (rows.reshape(len(rows), -1).astype(np.float32) for rows in (train, test))
     network = Network(x, y)
-    spiking = snnc.convert(network.model(), x[:1000], preset="balanced", timesteps=8)
+    spiking = snnc.convert(network.model(), x[:: max(1, len(x) // 1000)], preset="balanced", timesteps=8)
     share = spiking.evaluate(x_test, y_test, compare=False).scores.top1
     low, high = share.interval
     source = 100 * network.accuracy(x_test, y_test)
