@@ -19,7 +19,7 @@ LAYERS = (
     ("cores", "diagnostics", "notebook", "options", "pass_options", "plugins", "writing"),
     ("option_files",),
     ("bars", "ir", "models", "scale"),
-    ("events", "metrics"),
+    ("encoders", "events", "metrics"),
     ("data", "numerics"),
     ("simulation", "source"),
     ("analysis", "artefact", "frontend"),

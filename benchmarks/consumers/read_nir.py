@@ -31,7 +31,7 @@ FEATURES, HIDDEN, CLASSES, STEPS, ROWS = 12, 16, 4, 40, 64
 def _linear(torch: Any, inputs: int, outputs: int, seed: int, bias: bool = True) -> Any:
     layer = torch.nn.Linear(inputs, outputs, bias=bias)
     rng = np.random.default_rng(seed)
-    layer.weight.data = torch.from_numpy(rng.normal(0.25, 0.5, (outputs, inputs)).astype(np.float32))
+    layer.weight.data = torch.from_numpy(rng.normal(0.1, 0.5, (outputs, inputs)).astype(np.float32))
     if bias:
         layer.bias.data = torch.from_numpy(rng.normal(0, 0.1, outputs).astype(np.float32))
     return layer
@@ -43,15 +43,15 @@ def snntorch(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, C
     export = importlib.import_module("snntorch.export_nir").export_to_nir
     layers = (
         _linear(torch, FEATURES, HIDDEN, 0, bias),
-        make(snn),
+        make(snn, torch.ones(HIDDEN)),
         _linear(torch, HIDDEN, CLASSES, 1, bias),
-        make(snn),
+        make(snn, torch.ones(CLASSES)),
     )
-    graph = export(torch.nn.Sequential(*layers), torch.zeros(1, FEATURES))
+    graph = export(torch.nn.Sequential(*layers), torch.zeros(1, FEATURES), ignore_dims=[0])
 
     def run(x: Any) -> Any:
         for neurons in (layers[1], layers[3]):
-            neurons.reset_mem() if hasattr(neurons, "reset_mem") else None
+            neurons.reset_mem()
         return torch.stack([layers[3](layers[2](layers[1](layers[0](frame)))) for frame in x])
 
     return graph, run
@@ -85,7 +85,7 @@ def norse(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, Call
         _linear(torch, HIDDEN, CLASSES, 1, bias),
         make(library, CLASSES),  # type: ignore[call-arg]
     )
-    graph = export(net, torch.zeros(1, FEATURES))
+    graph = export(net, torch.zeros(FEATURES))
 
     def run(x: Any) -> Any:
         state, found = None, []
@@ -103,11 +103,11 @@ def sinabs(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, Cal
     export = importlib.import_module("sinabs.nir").to_nir
     net = torch.nn.Sequential(
         _linear(torch, FEATURES, HIDDEN, 0, bias),
-        make(layers),
+        make(layers, torch.ones(HIDDEN)),
         _linear(torch, HIDDEN, CLASSES, 1, bias),
-        make(layers),
+        make(layers, torch.ones(CLASSES)),
     )
-    graph = export(net, torch.zeros(1, FEATURES))
+    graph = export(net, torch.zeros(ROWS * STEPS, FEATURES))
 
     def run(x: Any) -> Any:
         for layer in (net[1], net[3]):
@@ -118,15 +118,30 @@ def sinabs(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, Cal
     return graph, run
 
 
+def _norse_cell(library: Any, n: int) -> Any:
+    """Return neurons with a parameter each: NIR's writer takes no numbers without axes."""
+    torch = importlib.import_module("torch")
+    values = {"tau_mem_inv": 900.0, "v_leak": 0.0, "v_th": 1.0, "v_reset": 0.0}
+    parameters = {name: torch.full((n,), value) for name, value in values.items()}
+    return library.LIFBoxCell(p=library.LIFBoxParameters(**parameters))
+
+
 CASES: dict[str, list[tuple[str, Any, Any, dict[str, Any], bool]]] = {
     "snntorch": [
         (f"{cell} {reset}", snntorch, maker, {"reset": ours}, cell == "Leaky")
         for reset, ours in (("subtract", "subtract"), ("zero", "value"))
         for cell, maker in (
-            ("Leaky", lambda snn, r=reset: snn.Leaky(beta=0.9, reset_mechanism=r, init_hidden=True)),
+            (
+                "Leaky",
+                lambda snn, ones, r=reset: snn.Leaky(
+                    beta=0.9 * ones, threshold=ones, reset_mechanism=r, init_hidden=True
+                ),
+            ),
             (
                 "Synaptic",
-                lambda snn, r=reset: snn.Synaptic(alpha=0.8, beta=0.9, reset_mechanism=r, init_hidden=True),
+                lambda snn, ones, r=reset: snn.Synaptic(
+                    alpha=0.8 * ones, beta=0.9 * ones, threshold=ones, reset_mechanism=r, init_hidden=True
+                ),
             ),
         )
     ],
@@ -143,17 +158,25 @@ CASES: dict[str, list[tuple[str, Any, Any, dict[str, Any], bool]]] = {
         ("parametric LIF", spikingjelly, lambda neuron: neuron.ParametricLIFNode(init_tau=2.5), {}, True),
     ],
     "norse": [
-        ("LIFBox", norse, lambda library, n: library.LIFBoxCell(), {}, True),
+        ("LIFBox", norse, _norse_cell, {}, True),
     ],
     "sinabs": [
         (
             "LIF",
             sinabs,
-            lambda layers: layers.LIFSqueeze(tau_mem=8.0, batch_size=ROWS, norm_input=False),
+            lambda layers, ones: layers.LIFSqueeze(
+                tau_mem=8 * ones, spike_threshold=ones, batch_size=ROWS, norm_input=False
+            ),
             {},
             True,
         ),
-        ("IAF", sinabs, lambda layers: layers.IAFSqueeze(batch_size=ROWS), {}, True),
+        (
+            "IAF",
+            sinabs,
+            lambda layers, ones: layers.IAFSqueeze(spike_threshold=ones, batch_size=ROWS),
+            {},
+            True,
+        ),
     ],
 }
 
