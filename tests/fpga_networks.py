@@ -96,6 +96,13 @@ def many_levels() -> SnnGraph:
     return b.proved(3, 1)
 
 
+def small_perceptron() -> SnnGraph:
+    """Two layers, for a netlist that is quickly made."""
+    b = _builder(3)
+    b.read(b.linear(b.fire(b.linear(b.encode((6,)), 5)), 3))
+    return b.proved(3, 2)
+
+
 UNUSUAL: tuple[Callable[[], SnnGraph], ...] = (
     large_kernels,
     one_pixel,

@@ -21,7 +21,7 @@ from snnc.backends.deployment import deploy, verify
 from snnc.backends.fpga import files, simulate
 from snnc.backends.fpga.layout import Design, Sizes
 from snnc.backends.fpga.lowering import design
-from snnc.backends.fpga.mapper import Mapped, block_rams, fitted
+from snnc.backends.fpga.mapper import Mapped, block_rams, fitted, smaller, use
 from snnc.backends.fpga.parts import DEVICES
 from snnc.backends.fpga.program import RESTART, Program, Words, digits, packed, packed_bytes
 from snnc.backends.fpga.units import units
@@ -354,6 +354,27 @@ def test_what_is_too_large_is_refused_with_a_part_that_suffices(tmp_path: Path) 
     (found,) = load_backend("fpga", str(part)).check(random_graph(4))
     assert "block RAMs of 2" in found.reason
     assert "ecp5-" in found.help
+
+
+@pytest.mark.parametrize(
+    ("changes", "blocks", "said"),
+    [
+        # 98 block RAMs of spikes, 74 with 3 of 4 steps, and 10 of other memories
+        ({"spikes": 200_000, "spike": 8}, 90, "-T 3 or a network of about 80 % of its channels"),
+        ({"weights": 200_000}, 90, "a network of about 85 % of its channels"),
+    ],
+)
+def test_how_much_smaller_a_network_would_fit(changes: dict[str, int], blocks: int, said: str) -> None:
+    sizes = replace(design(units(random_graph(4)), 1).sizes, **changes)
+    part = replace(DEVICES["ecp5-85"], blocks=blocks)
+    assert use(sizes, part).beyond(part) is not None
+    assert smaller(sizes, 4, part) == f"it would fit with {said}"
+
+
+def test_a_part_may_be_too_small_for_any_network_of_the_kind() -> None:
+    sizes = design(units(random_graph(4)), 1).sizes
+    part = replace(DEVICES["ecp5-85"], luts=10)
+    assert smaller(sizes, 4, part) == "a network of this kind does not fit"
 
 
 def test_node_by_node() -> None:

@@ -11,7 +11,8 @@ from snnc.artefact import Artefact, load, save
 from snnc.backends import manifest
 from snnc.backends.fpga import bundle, files, simulate
 from snnc.backends.fpga.layout import Design
-from snnc.backends.fpga.mapper import Mapped, fitted
+from snnc.backends.fpga.lowering import design
+from snnc.backends.fpga.mapper import Mapped, fitted, smaller
 from snnc.backends.fpga.parts import DEVICES, Device, description, device
 from snnc.backends.fpga.units import units
 from snnc.backends.golden import replay
@@ -92,11 +93,9 @@ class Fpga:
             return ()
         largest = max(graph, key=lambda node: getattr(getattr(node, "weight", None), "size", 0))
         larger = [each.name for each in DEVICES.values() if isinstance(fitted(read, each), Mapped)]
-        cure = (
-            "take a smaller network: fewer channels (prune-channels), or fewer steps, which needs less memory"
-        )
+        cure = smaller(design(read, 1).sizes, graph.timesteps, self.device)
         if larger:
-            cure = f"use --profile {larger[-1]}"
+            cure = f"use --profile {larger[-1]}; {cure}"
         reason = (
             f"the network takes {mapped} of {self.device.name} with one lane; this node has the most weights"
         )

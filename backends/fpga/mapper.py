@@ -7,7 +7,7 @@ was fitted to the results of Yosys, cycles from how often neurons fire.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -147,6 +147,34 @@ def fitted(found: Units, device: Device) -> Mapped | str:
         best = Mapped(made, taken, estimate, graph.timesteps, len(graph.encoders))
     return best or lacking
 
+
+def smaller(sizes: Sizes, timesteps: int, device: Device) -> str:
+    """Say how much smaller a network of the same kind fits a part, as estimated.
+
+    Maps of spikes are kept for each step; channels count twice in weights, and once in all else.
+
+    Args:
+        sizes: of the network that does not fit, with one lane.
+        timesteps: its T.
+        device: the part.
+    """
+    ways = []
+    for fewer in range(timesteps - 1, 0, -1):
+        spikes = -(-sizes.spikes * fewer // timesteps)
+        if use(replace(sizes, spikes=spikes), device).beyond(device) is None:
+            ways.append(f"-T {fewer}")
+            break
+    for percent in range(95, 0, -5):
+        once = {name: -(-getattr(sizes, name) * percent // 100) for name in BY_CHANNEL}
+        weights = -(-sizes.weights * percent**2 // 10_000)
+        if use(replace(sizes, weights=weights, **once), device).beyond(device) is None:
+            ways.append(f"a network of about {percent} % of its channels")
+            break
+    return f"it would fit with {' or '.join(ways)}" if ways else "a network of this kind does not fit"
+
+
+BY_CHANNEL = ("parameters", "potentials", "counts", "spikes")
+"""Memories that grow with the number of channels."""
 
 HARDLY = 1.05
 """How many times as long half as many lanes may take to be preferred."""
