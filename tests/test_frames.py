@@ -22,6 +22,7 @@ from snnc.ir import snn
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import Presented
 from tests.onnx_models import model, node, normal, saved
+from tests.recordings import noise, write_bin
 from tests.spiking_graphs import random_graph
 from tests.temporal_graphs import with_frames, with_leaks
 
@@ -114,6 +115,47 @@ def test_what_cannot_be_frames(network: Path, tmp_path: Path, capsys: Any) -> No
     ):
         assert main(["convert", *given, *more]) == 2
         assert problem in capsys.readouterr().err
+
+
+def test_folders_of_recordings(tmp_path: Path) -> None:
+    """Accumulated where they calibrate, cut into T frames where the network takes them."""
+    for number in range(12):
+        folder = tmp_path / "recordings" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bin(folder / f"{number}.bin", noise(seed=number))
+    size, events = 2 * 34 * 34, {"events": {"sensor": [34, 34]}}
+    proto = model(
+        [
+            node("Flatten", "x", "f"),
+            node("Gemm", "f w", "h", transB=1),
+            node("Relu", "h", "a"),
+            node("Gemm", "a v"),
+        ],
+        ("n", 2, 34, 34),
+        {"w": normal(5, size), "v": normal(5, 2)},
+    )
+    made = snnc.convert(
+        saved(tmp_path, proto),
+        tmp_path / "recordings",
+        timesteps=T,
+        preset="fast",
+        frames=True,
+        task="classes",
+        preprocessing=events,
+    )
+    (tmp_path / "recordings" / "images.json").write_text(json.dumps(events))
+    found = made.evaluate(tmp_path / "recordings")
+    assert found.scores.n == 12
+    assert found.ann is not None
+    with pytest.raises(UsageError, match="leave out `frames` in the preprocessing"):
+        snnc.convert(
+            saved(tmp_path, proto),
+            tmp_path / "recordings",
+            timesteps=T,
+            preset="fast",
+            frames=True,
+            preprocessing={"events": {"frames": 3, **events["events"]}},
+        )
 
 
 def streaming(leaky: bool = False) -> Artefact:

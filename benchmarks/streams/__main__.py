@@ -1,9 +1,9 @@
 """Networks over time on N-MNIST: `python -m benchmarks.streams WHAT --streams FOLDER`.
 
-``train`` learns a convolutional network from accumulated frames, ``train-leaky`` one of LIF or DA-LIF neurons
-through time; both need PyTorch, and nothing of snnc. ``table`` converts the former, ``table-leaky`` quantises the
-latter, and both print accuracy with 95 % intervals, on whole recordings and on their beginnings. Calibrated on
-training recordings, judged on ``test_dev``.
+``train`` learns a convolutional network from accumulated frames, ``train-leaky`` one of LIF or DA-LIF
+neurons through time; both need PyTorch, and nothing of snnc. ``table`` converts the former, ``table-
+leaky`` quantises the latter, and both print accuracy with 95 % intervals, on whole recordings and on
+their beginnings. Calibrated on training recordings, judged on ``test_dev``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Leaky networks that are trained through time, in integers.
 
-LIF neurons have one decay, DA-LIF neurons two that are learned for each of them. A hidden layer reads pooled
-frames, ``v = beta v + alpha (W x + b)``, fires at 1 and is reset by subtraction; a leaky read-out integrates its
-spikes. Gradients pass the threshold as those of an arctangent. ``alpha`` becomes part of weights and bias, so that
-only ``beta`` is a decay of the spiking network.
+LIF neurons have one decay, DA-LIF neurons two that are learned for each of them. A hidden layer reads
+pooled frames, ``v = beta v + alpha (W x + b)``, fires at 1 and is reset by subtraction; a leaky read-out
+integrates its spikes. Gradients pass the threshold as those of an arctangent. ``alpha`` becomes part of
+weights and bias, so that only ``beta`` is a decay of the spiking network.
 """
 
 from __future__ import annotations
