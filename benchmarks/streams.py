@@ -24,6 +24,9 @@ SEED = 1
 SHORTEST = 4
 """Frames of the shortest beginning of a recording that is trained on."""
 
+WHOLE = 0.6
+"""Share of the recordings that are trained on as a whole."""
+
 
 def recordings(folder: Path, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return recordings as counts in frames of equal time, (n, FRAMES, 2, SIDE, SIDE), and labels, (n,)."""
@@ -64,6 +67,7 @@ def train(folder: Path, output: Path, epochs: int) -> None:
         total = 0.0
         for rows in torch.randperm(n).split(batch):
             steps = torch.randint(SHORTEST, FRAMES + 1, (len(rows),))
+            steps[torch.rand(len(rows)) < WHOLE] = FRAMES
             x = sums[rows, steps - 1] * (FRAMES / steps).reshape(-1, 1, 1, 1)
             x = functional.grid_sample(x, _moved(len(rows), x.shape), align_corners=False)
             loss = functional.cross_entropy(net(x), y[rows], label_smoothing=0.05)
@@ -132,7 +136,7 @@ def main() -> None:
     parser.add_argument("what", choices=("train", "table"))
     parser.add_argument("--streams", type=Path, required=True, help="folder of the recordings")
     parser.add_argument("--network", type=Path, default=Path("nmnist.onnx"), help="the trained network")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--preset", default="graded")
     asked = parser.parse_args()
     if asked.what == "train":

@@ -65,7 +65,16 @@ class Trial:
     def missing(self) -> str:
         """What is not installed, if anything."""
         needed = [self.compiler[0], *self.runner[:1]]
-        return ", ".join(name for name in needed if shutil.which(name) is None)
+        absent = [name for name in needed if shutil.which(name) is None]
+        if not absent and not self.extra and not self._compiles_anything():
+            absent = [f"C library for {' '.join(self.compiler)}"]
+        return ", ".join(absent)
+
+    def _compiles_anything(self) -> bool:
+        """Whether a program of nothing is compiled: `gcc -m32` often stands without its headers."""
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "probe.c").write_text("#include <stdint.h>\nint main(void) { return 0; }\n")
+            return _run([*self.compiler, "probe.c", "-o", "probe"], Path(folder)).returncode == 0
 
 
 TRIALS = (

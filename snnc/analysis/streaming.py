@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from snnc.analysis.answers import all_outputs_of
-from snnc.artefact import Artefact
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.snn import Presented
 from snnc.simulation.protocol import Simulator
+
+if TYPE_CHECKING:
+    from snnc.artefact import Artefact
 
 
 @dataclass(frozen=True, slots=True)

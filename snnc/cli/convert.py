@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli import nir
 from snnc.cli.cluster import CLUSTER_HELP, refuse_threads, workers_if
 from snnc.cli.gate import Limits, gate, outputs_for
 from snnc.cli.given import given, refuse
@@ -81,22 +82,31 @@ _CONFIG = click.Option(
 _CLUSTER = click.Option(["--cluster"], metavar="WHERE", help=CLUSTER_HELP)
 
 
-@click.command("convert", cls=Verb, params=[click.Argument(["model"]), *parameters(), _CLUSTER, _CONFIG])
+@click.command(
+    "convert", cls=Verb, params=[click.Argument(["model"]), *parameters(), *nir.OPTIONS, _CLUSTER, _CONFIG]
+)
 @click.pass_context
 def command(ctx: click.Context, /, model: str, cluster: str | None, **values: Any) -> None:
     """Convert MODEL and write the spiking network to OUT.
 
     No labels are used, and no training is done. In place of a file, MODEL may be PACKAGE.MODULE:FACTORY: this
-    runs your own code, and exports the torch.nn.Module that it returns.
+    runs your own code, and exports the torch.nn.Module that it returns. A NIR file (.nir) of a network that
+    spikes already is read as it is.
     """
     from snnc.cli.factories import exported_file, is_factory
+    from snnc.cli.models import locate
     from snnc.errors import UsageError
     from snnc.option_files import settings_of
     from snnc.pass_options import once
 
+    said = {name: values.pop(name) for name in nir.NAMES}
     settings = once(map(setting, values["settings"]), "--set")
     settings = settings_of(ctx.meta.get("snnc.set", {}), "the configuration's option") | settings
     asked = ConvertOptions(**{**values, "settings": settings})
+    if model.endswith(nir.SUFFIX):
+        nir.convert_nir(ctx.obj, locate(model), asked, said)
+        return
+    nir.refuse_without_nir(said)
     if asked.output is None and not asked.dry_run:
         raise UsageError("no output is named: give -o NAME.snn.onnx, or --dry-run")
     refuse_threads(cluster)
