@@ -247,6 +247,9 @@ def test_a_bundle_says_what_it_takes(bundle: Path) -> None:
     readme = (bundle / "README.md").read_text(encoding="utf-8")
     assert "block RAMs" in readme
     assert "Never run on a board" in readme
+    part = DEVICES["ecp5-85"]
+    for clock in (part.clock_mhz, part.board_mhz):  # of place and route, and of the oscillator
+        assert f"images/s at {clock:g} MHz" in readme
 
 
 def test_without_a_simulator_it_is_said(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
