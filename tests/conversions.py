@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -10,12 +10,14 @@ import numpy as np
 
 from snnc.artefact import Artefact, Metadata
 from snnc.ir.ann import AnnGraph, Relu
-from snnc.ir.graph import FloatArray, IntArray
+from snnc.ir.batch import Given
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.report.measurement import Measurement
 from snnc.report.measuring import measure
+from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from tests.ann_graphs import context, residual_network
 
@@ -47,6 +49,25 @@ class Converted:
         graph = change(self.artefact.graph)
         graph.verify()
         return replace(self, artefact=replace(self.artefact, graph=graph))
+
+
+class CountingSimulator(ReferenceSimulator):
+    """The reference, which remembers what it ran: networks and T."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[SnnGraph, int]] = []
+
+    def run(
+        self,
+        graph: SnnGraph,
+        inputs: Given,
+        timesteps: int,
+        record: RecordOptions = RecordOptions(),
+        /,
+        given: Mapping[str, NumberArray] | None = None,
+    ) -> Trace:
+        self.ran.append((graph, timesteps))
+        return super().run(graph, inputs, timesteps, record, given)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,23 +15,21 @@ from snnc.frontend import SourceModel
 from snnc.frontend.operators import OPERATORS
 
 ROOT = Path(__file__).parent.parent
-MOST = 40
-"""Of an operator with more cases, so many are judged here, at even distances; the page judges all."""
 EVERY = 12
 """Of functions written out and of operators that are not supported, each twelfth case is judged here."""
+ALIKE = {"LayerNormalization": 8, "RMSNormalization": 3, "BatchNormalization": 3, "Dropout": 3}
+"""Of operators whose cases differ in axes, in numbers or in what is constant alone, each of so many."""
 
 
-def chosen() -> list[backend_cases.Case]:
-    """Return the cases that are judged here."""
-    groups: dict[str, list[backend_cases.Case]] = {}
+def chosen() -> Iterator[backend_cases.Case]:
+    """Yield the cases that are judged here; the page judges all."""
+    seen: Counter[str] = Counter()
     for case in backend_cases.cases():
         claimed = case.group in backend_cases.CLAIMED or case.group in backend_cases.KINDS
-        groups.setdefault(case.group if claimed else "", []).append(case)
-    found = groups.pop("")[EVERY - 1 :: EVERY]
-    for cases in groups.values():
-        share = max(1, len(cases) / MOST)
-        found += [cases[int(place * share)] for place in range(min(len(cases), MOST))]
-    return found
+        group, every = (case.group, ALIKE.get(case.group, 1)) if claimed else ("", EVERY)
+        seen[group] += 1
+        if seen[group] % every == 0:
+            yield case
 
 
 @pytest.fixture(scope="module")

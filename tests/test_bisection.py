@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from snnc.analysis.evaluation import Share
-from snnc.ir.graph import NumberArray
-from snnc.ir.snn import SnnGraph
 from snnc.metrics import Task
 from snnc.report.bisection import Bisection, Trial, bisect, conclusion
-from snnc.simulation.protocol import RecordOptions, Trace
-from snnc.simulation.reference import ReferenceSimulator
-from tests.conversions import convert
+from tests.conversions import CountingSimulator, convert
 
 ROWS = 10_000
 
@@ -84,31 +77,15 @@ def test_the_cost_is_the_largest_step(lost: list[int]) -> None:
 
 def test_one_simulation_serves_all_hybrids(monkeypatch: pytest.MonkeyPatch) -> None:
     made = convert(rows=12)
-    runs: list[RecordOptions] = []
-
-    class Counting:
-        name: ClassVar[str] = "counting"
-
-        def run(
-            self,
-            graph: SnnGraph,
-            inputs: NumberArray,
-            timesteps: int,
-            record: RecordOptions = RecordOptions(),
-            /,
-            given: Mapping[str, NumberArray] | None = None,
-        ) -> Trace:
-            runs.append(record)
-            return ReferenceSimulator().run(graph, inputs, timesteps, record, given)
-
+    counting = CountingSimulator()
     found = bisect(
-        made.artefact, made.source, made.rows, None, simulator=Counting(), task=Task.CLASSES, threads=1
+        made.artefact, made.source, made.rows, None, simulator=counting, task=Task.CLASSES, threads=1
     )
-    assert len(runs) == 1
+    assert len(counting.ran) == 1
     monkeypatch.setattr("snnc.report.bisection.SESSION_BYTES", 1)
     again = bisect(
-        made.artefact, made.source, made.rows, None, simulator=Counting(), task=Task.CLASSES, threads=1
+        made.artefact, made.source, made.rows, None, simulator=counting, task=Task.CLASSES, threads=1
     )
-    assert len(runs) == 1 + found.populations
+    assert len(counting.ran) == 1 + found.populations
     for one, other in zip(found.trials, again.trials, strict=True):
         np.testing.assert_array_equal(one.losses, other.losses)

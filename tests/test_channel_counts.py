@@ -27,15 +27,18 @@ from tests.spiking_graphs import (
     with_large_thresholds,
     with_step_functions,
 )
+from tests.temporal_graphs import with_leaks
 
 CHANNELS = (1, 15, 16, 17, 33, 64, 130)
 LARGE = (Neuron(levels=3), Neuron(levels=3, spikes_per_step=None), Neuron(levels=3, count_memory=False))
 ENLARGED, STEPPED = partial(with_large_thresholds, seed=5), partial(with_step_functions, seed=5, share=1)
+LEAKING = partial(with_leaks, seed=5)
 KINDS: list[tuple[str, Neuron, bool, Callable[[SnnGraph], SnnGraph] | None]] = [
     *((str(neuron), neuron, False, None) for neuron in NEURONS),
     ("negative threshold", Neuron(), True, None),
     *((f"large thresholds, {neuron}", neuron, False, ENLARGED) for neuron in LARGE),
     ("step functions", Neuron(), False, STEPPED),
+    ("leaky", Neuron(), False, LEAKING),
 ]
 """The name of a kind, its neurons, whether they have negative thresholds, and what else is changed."""
 
@@ -73,6 +76,8 @@ def case(request: pytest.FixtureRequest, schedule: Schedule) -> Case:
     _, neuron, negative, change = request.param
     if not neuron.count_memory and schedule is Schedule.LAYERWISE:
         pytest.skip("the layerwise schedule needs neurons with memory")
+    if change is LEAKING and schedule is not Schedule.SYNCHRONOUS:
+        pytest.skip("what leaks is synchronous")
     return Case(neuron, negative, change, schedule)
 
 
@@ -102,7 +107,7 @@ def test_simulators_give_the_bits_of_the_reference(name: str, case: Case) -> Non
 
 def test_float_networks_fire_alike(case: Case) -> None:
     if case.is_changed:
-        pytest.skip("float32 holds such thresholds not exactly, and step functions not at all")
+        pytest.skip("float32 holds neither such thresholds nor decays exactly, and no step functions")
     graph = as_float(case.graph)
     expected, found = (case.run(one, graph) for one in (ReferenceSimulator(), load_simulator("numba", 1)))
     for population, counts in expected.counts.items():

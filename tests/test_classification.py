@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -18,6 +19,7 @@ from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests.ann_graphs import residual_network
 from tests.spiking_graphs import NEURONS, random_graph, random_inputs, with_step_functions
+from tests.temporal_graphs import with_leaks
 
 GRAPHS = {
     schedule: random_graph(3, schedule=schedule, neuron=Neuron(), blocks=1, flat=True)
@@ -59,8 +61,9 @@ def test_every_neuron_fires_by_one_rule() -> None:
         for negative in (False, True):
             graph = random_graph(5, neuron=neuron, negative=negative, blocks=0)
             found |= {firing(node) for node in graph.of_type(IntegrateFire)}
-    stepping = with_step_functions(random_graph(5, blocks=0), 5, share=1)
-    found |= {firing(node) for node in stepping.of_type(IntegrateFire)}
+    for change in (partial(with_step_functions, share=1), with_leaks):
+        changed = change(random_graph(5, blocks=0), 5)
+        found |= {firing(node) for node in changed.of_type(IntegrateFire)}
     assert found == set(Firing)
 
 

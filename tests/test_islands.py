@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,9 +22,10 @@ from snnc.backends.deployment import problems
 from snnc.cli import main
 from snnc.compiler import Options, convert, examine, read_convertible
 from snnc.errors import ArtefactError, InputError, UnsupportedModelError, UsageError
-from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.simulation.protocol import RecordOptions, Trace
+from snnc.ir.snn import IntegrateFire
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
+from tests.conversions import CountingSimulator
 from tests.test_host_sections import run
 
 SHAPE = (2, 6, 6)
@@ -194,35 +195,15 @@ def test_a_fixed_batch() -> None:
     np.testing.assert_array_equal(answers(made, x[:3])["scores"], found[:3])
 
 
-@dataclass
-class Counting:
-    """Counts the steps that the reference runs, and the networks."""
-
-    name: ClassVar[str] = "counting"
-    steps: int = 0
-    populations: list[set[str]] = field(default_factory=list)
-
-    def run(
-        self,
-        graph: SnnGraph,
-        inputs: Any,
-        timesteps: int,
-        record: RecordOptions = RecordOptions(),
-        /,
-        given: Any = None,
-    ) -> Trace:
-        self.steps += timesteps + graph.settle_steps
-        self.populations.append({node.name for node in graph.of_type(IntegrateFire)})
-        return ReferenceSimulator().run(graph, inputs, timesteps, record, given)
-
-
 def test_each_segment_costs_the_steps_of_a_run(artefact: Artefact) -> None:
-    counting, x = Counting(), rows(4, 7)
+    counting, x = CountingSimulator(), rows(4, 7)
     evaluation = evaluate(
         artefact.graph, artefact.encode, x, None, simulator=counting, finish=artefact.finish
     )
-    assert counting.steps == evaluation.latency_steps == 3 * 4
-    assert sum(map(len, counting.populations)) == len(artefact.graph.of_type(IntegrateFire))
+    assert sum(steps for _, steps in counting.ran) == evaluation.latency_steps == 3 * 4
+    assert sum(len(graph.of_type(IntegrateFire)) for graph, _ in counting.ran) == len(
+        artefact.graph.of_type(IntegrateFire)
+    )
     settled = replace(artefact.graph, settle_steps=3, max_timesteps=0)
     assert latency_steps(settled, 4, artefact.input_segments) == 3 * 7
     layered = converted(network(), "graded", 2)

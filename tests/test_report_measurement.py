@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from snnc.ir.graph import NumberArray
-from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.ir.snn import IntegrateFire
 from snnc.metrics import Share
 from snnc.report import chunks
 from snnc.report.coding import evenly_spaced
 from snnc.report.curve import accuracy_curve
 from snnc.report.serial_worker import AHEAD, SerialWorker
-from snnc.simulation.protocol import RecordOptions, Trace
-from snnc.simulation.reference import ReferenceSimulator
-from tests.conversions import convert
+from tests.conversions import CountingSimulator, convert
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -94,23 +90,7 @@ def test_trains_are_narrow_and_their_channels_lie_last() -> None:
 
 def test_the_curve_runs_no_timesteps_twice() -> None:
     made = convert(rows=5)
-    ran: list[int] = []
-
-    class Counting:
-        name: ClassVar[str] = "counting"
-
-        def run(
-            self,
-            graph: SnnGraph,
-            inputs: NumberArray,
-            timesteps: int,
-            record: RecordOptions = RecordOptions(),
-            /,
-            given: Mapping[str, NumberArray] | None = None,
-        ) -> Trace:
-            ran.append(timesteps)
-            return ReferenceSimulator().run(graph, inputs, timesteps, record, given)
-
+    counting = CountingSimulator()
     found = made.measured(timesteps=4)
     assert made.artefact.graph.of_type(IntegrateFire)[0].neuron.spikes_per_step == 2
     target = found.ann.scores.classes
@@ -126,9 +106,9 @@ def test_the_curve_runs_no_timesteps_twice() -> None:
         labelled=False,
         ann=None,
         timesteps=(2, 4),
-        simulator=Counting(),
+        simulator=counting,
         known={4: Share(int((found.snn.classes == target).sum()), len(target))},
     )
-    assert ran == [2]
+    assert [timesteps for _, timesteps in counting.ran] == [2]
     assert [point.timesteps for point in curve.same] == [2, 4]
     assert curve.same[1].share == Share(int((found.snn.classes == target).sum()), len(target))
