@@ -246,8 +246,9 @@ def _inputs(content: manifest.Json, graph: SnnGraph) -> str:
         if data["gain"] is not None:
             values += ", gain and offset per channel in `MANIFEST.json`"
         which = f" `{data['name']}`" if "name" in data else ""
+        when = "a frame for each step, each quantised by itself" if node.varies else "quantised once"
         lines.append(
-            f"- Input{which}: {shape}, channels first, quantised once, rounding half to even:\n"
+            f"- Input{which}: {shape}, channels first, {when}, rounding half to even:\n"
             f"  `q = clip(rint({affine}), {low}, {high})`; {values}.{_before(data)}"
         )
     return "\n".join(lines)
@@ -265,10 +266,11 @@ def _outputs(content: manifest.Json) -> str:
             "that decides says yes above 0. Logits, if\n  needed:"
         )
         shape = " x ".join(map(str, output["shape"]))
+        leaky = "leak" in output
+        summed = "a potential that leaks, after the last step" if leaky else "summed over all steps"
+        over = "" if leaky else " / T"
         told = classes if len(output["shape"]) == 1 and "gain" not in output else " Channels first. Values:"
-        lines.append(
-            f"- Output{which}: {shape} int32, `y`, summed over all steps.{told} `y * {factor} / T`{where}."
-        )
+        lines.append(f"- Output{which}: {shape} int32, `y`, {summed}.{told} `y * {factor}{over}`{where}.")
     return "\n".join(lines)
 
 

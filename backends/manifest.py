@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from snnc import __version__
 from snnc.analysis import costs
 from snnc.analysis.latency import depth, latency_steps
@@ -20,7 +22,7 @@ from snnc.backends.semantics import Semantics
 from snnc.errors import ArtefactError, InputError
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import populations
-from snnc.ir.snn import Encode, Readout, SnnGraph
+from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph
 from snnc.simulation.targets import Backend, Emission, Golden
 
 NAME = "MANIFEST.json"
@@ -70,7 +72,7 @@ def describe(
         "network": graph.name,
         "classes": list(metadata.classes),
         "neuron": {
-            "reset": emission.reset or "soft: a spike s subtracts s * threshold from the potential",
+            "reset": emission.reset or _reset(graph),
             "settings": _settings(graph),
         },
         "latency": {
@@ -107,9 +109,28 @@ def _settings(graph: SnnGraph) -> list[Json]:
             "memory": rule.remembers,
             "code": node.neuron.code.value,
             "negative_threshold": node.negative_threshold is not None,
+            **({"leak": _leak(node)} if node.leaky else {}),
         }
         for node, rule in populations(graph)
     ]
+
+
+def _reset(graph: SnnGraph) -> str:
+    soft = "soft: a spike s subtracts s * threshold from the potential"
+    if not any(node.leaky for node in graph.of_type(IntegrateFire)):
+        return soft
+    return f"{soft}; where `leak` tells reset_by or reset_to, s * reset_by, or it sets the potential"
+
+
+def _leak(node: IntegrateFire | Readout) -> Json:
+    """Return how a potential leaks and is reset: per channel, decays in units of ``2^-15``."""
+    names = ("decay", "synapse_decay", "reset_to", "reset_by", "refractory", "fraction_bits")
+    found = {name: getattr(node, name, None) for name in names}
+    return {
+        name: [int(each) for each in value] if isinstance(value, np.ndarray) else value
+        for name, value in found.items()
+        if value is not None
+    }
 
 
 def _interface(artefact: Artefact) -> Json:
@@ -137,6 +158,7 @@ def _input(artefact: Artefact, node: Encode) -> Json:
         "offset": None if node.offset is None else [float(value) for value in node.offset],
         "preprocessing": artefact.metadata.preprocessing,
         "layout": _layout(artefact, node.name),
+        **({"presented": node.presented.value} if node.varies else {}),
     }
 
 
@@ -161,6 +183,10 @@ def _output(node: Readout) -> Json:
             "gain": [float(value) for value in node.gain],
             "logits": "y * scale * gain / T, float32, gain per channel",
         }
+    if node.leaky:
+        found["y"] = "int32, the potential of the read-out after the last step"
+        found["logits"] = found["logits"].replace(" / T", "")
+        found["leak"] = _leak(node)
     return found
 
 

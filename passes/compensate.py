@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from snnc.compensation.corrections import GroupFitter, Slope, Target, slope_of
+from snnc.compensation.corrections import Chosen, GroupFitter, Slope, Target, chosen, slope_of
 from snnc.compensation.refit import CannotFit, refit
 from snnc.compensation.rounding import SpikeRounding
 from snnc.compensation.snapshots import ReaderRatio, Snapshot, prefix_keys
@@ -220,7 +220,7 @@ class _Compensation:
         if last:
             output = self.graph.output_names[self.graph.outputs.index(group.sinks[0])]
             z: RowArray = np.asarray(rows_of(self.calibration.logits(self.source), output))
-            targets: dict[str, Target] = {group.sinks[0]: partial(_rows, z)}
+            targets: dict[str, Target] = {group.sinks[0]: partial(chosen, z)}
             error = self.context.answer_error().single(output)
         else:
             first, *others = (self.graph[name] for name in (group.sinks[0], *ahead))
@@ -357,10 +357,6 @@ def _populations(graph: SnnGraph, groups_: Sequence[Group]) -> tuple[str, ...]:
     return tuple(group.sinks[0] for group in groups_ if group.sinks[0] not in graph.outputs)
 
 
-def _rows(values: RowArray, chunk: slice) -> FloatArray:
-    return np.asarray(values[chunk])
-
-
-def _active(relu: Rectifier, z: RowArray, chunk: slice) -> FloatArray:
-    """Return what a population should carry on a chunk of rows."""
-    return activation(relu, z[chunk])
+def _active(relu: Rectifier, z: RowArray, chunk: slice, wanted: Chosen) -> FloatArray:
+    """Return what a population should carry on some rows of a chunk."""
+    return activation(relu, chosen(z, chunk, wanted))

@@ -17,7 +17,13 @@ from snnc.frontend.operators import OPERATORS
 ROOT = Path(__file__).parent.parent
 EVERY = 12
 """Of functions written out and of operators that are not supported, each twelfth case is judged here."""
-ALIKE = {"LayerNormalization": 8, "RMSNormalization": 3, "BatchNormalization": 3, "Dropout": 3}
+ALIKE = {
+    "Attention": 20,
+    "LayerNormalization": 8,
+    "RMSNormalization": 3,
+    "BatchNormalization": 3,
+    "Dropout": 3,
+}
 """Of operators whose cases differ in axes, in numbers or in what is constant alone, each of so many."""
 
 

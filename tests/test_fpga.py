@@ -34,7 +34,7 @@ from snnc.ir.snn import Encode, IntegrateFire, Linear, Readout, SnnGraph
 from snnc.report.energy import MODELS
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
-from tests.fpga_networks import UNUSUAL
+from tests.fpga_networks import UNUSUAL, small_perceptron
 from tests.spiking_graphs import NEURONS, as_float, random_graph, random_inputs, with_step_functions
 
 ROWS = 2
@@ -247,6 +247,9 @@ def test_a_bundle_says_what_it_takes(bundle: Path) -> None:
     readme = (bundle / "README.md").read_text(encoding="utf-8")
     assert "block RAMs" in readme
     assert "Never run on a board" in readme
+    part = DEVICES["ecp5-85"]
+    for clock in (part.clock_mhz, part.board_mhz):  # of place and route, and of the oscillator
+        assert f"images/s at {clock:g} MHz" in readme
 
 
 def test_without_a_simulator_it_is_said(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,8 +363,12 @@ def test_what_is_too_large_is_refused_with_a_part_that_suffices(tmp_path: Path) 
     ("changes", "blocks", "said"),
     [
         # 98 block RAMs of spikes, 74 with 3 of 4 steps, and 10 of other memories
-        ({"spikes": 200_000, "spike": 8}, 90, "-T 3 or a network of about 80 % of its channels"),
-        ({"weights": 200_000}, 90, "a network of about 85 % of its channels"),
+        (
+            {"spikes": 200_000, "spike": 8},
+            90,
+            "-T 3 or about 80 % of its channels: prune-channels{share=0.2}",
+        ),
+        ({"weights": 200_000}, 90, "about 85 % of its channels: prune-channels{share=0.15}"),
     ],
 )
 def test_how_much_smaller_a_network_would_fit(changes: dict[str, int], blocks: int, said: str) -> None:
@@ -442,8 +449,9 @@ def test_block_rams_of_a_memory(profile: str, words: int, bits: int, blocks: int
 
 
 @needs_icarus
-def test_cycles_are_estimated_from_the_density(tmp_path: Path) -> None:
-    graph = random_graph(12, blocks=1)
+@pytest.mark.parametrize("network", [lambda: random_graph(12, blocks=1), small_perceptron])
+def test_cycles_are_estimated_from_the_density(network: Any, tmp_path: Path) -> None:
+    graph = network()
     q = random_inputs(graph, ROWS, 7)
     trace = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(activity=True))
     graph = replace(graph, density=trace.density(graph.settle_steps))

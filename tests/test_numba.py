@@ -217,6 +217,18 @@ def test_activity_is_counted_although_it_was_not_asked_for_before() -> None:
     )
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_counts_without_potentials(steps: int) -> None:
+    graph = random_graph(3, timesteps=steps)
+    q = random_inputs(graph, 3, 1)
+    both = NumbaSimulator(1).run(graph, q, steps, RecordOptions(states=True))
+    counts = NumbaSimulator(1).run(graph, q, steps, RecordOptions(states=True, potentials=False))
+    assert both.potentials.keys() == both.counts.keys() == counts.counts.keys()
+    assert not counts.potentials
+    for name, expected in both.counts.items():
+        np.testing.assert_array_equal(counts.counts[name], expected)
+
+
 def test_threads_must_be_positive() -> None:
     with pytest.raises(UsageError, match="threads"):
         NumbaSimulator(0)

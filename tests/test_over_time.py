@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,6 +187,24 @@ def test_potentials_stay_within_their_bounds(graph: snn.SnnGraph, seed: int) -> 
 @given(graph=temporal_graphs())
 def test_c_agrees(graph: snn.SnnGraph, tmp_path_factory: pytest.TempPathFactory) -> None:
     run_selftest(emitted(graph, tmp_path_factory.mktemp("c")))
+
+
+def test_a_bundle_tells_of_frames_and_leaks(tmp_path: Path) -> None:
+    graph = with_leaks(random_graph(2, neuron=Neuron(), blocks=1, flat=True), 0)
+    graph = with_frames(graph, Presented.SEQUENCE)
+    graph = graph.map(snn.Readout, lambda node: node.with_(decay=np.full(node.channels, 2**14, np.int32)))
+    folder = emitted(replace(graph, max_timesteps=graph.timesteps), tmp_path)
+    told = json.loads((folder / "MANIFEST.json").read_text())
+    assert told["input"]["presented"] == "sequence"
+    assert told["output"]["leak"]["decay"] == [2**14] * graph.readout.channels
+    assert told["output"]["logits"] == "y * scale, float32"
+    leaks = [each["leak"] for each in told["neuron"]["settings"]]
+    for node, leak in zip(graph.of_type(snn.IntegrateFire), leaks, strict=True):
+        assert leak["refractory"] == node.refractory
+        assert ("reset_to" in leak) == (node.reset_to is not None)
+    guide = next(folder.glob("*.md")).read_text()
+    assert "a frame for each step" in guide
+    assert "a potential that leaks" in guide
 
 
 def test_frames_that_add_up_give_the_still_answer() -> None:

@@ -60,15 +60,26 @@ def test_every_page_has_its_place() -> None:
     assert pages - listed == set()
 
 
-def test_the_picture_of_the_architecture_shows_rooms_that_are_there() -> None:
-    drawn = (ROOT / "docs" / "pictures" / "architecture.svg").read_text(encoding="utf-8")
-    assert drawn == diagram.picture() + "\n", (
-        "run python -m benchmarks.site.diagram > docs/pictures/architecture.svg"
-    )
+@pytest.mark.parametrize("name", diagram.PICTURES)
+def test_diagrams_are_those_that_the_program_draws(name: str) -> None:
+    drawn = (ROOT / "docs" / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
+    assert drawn == diagram.PICTURES[name].svg(), "run python -m benchmarks.site.diagram"
     for room in re.findall(r">(\w+)/", drawn):
         assert (ROOT / "snnc" / room).is_dir(), room
-    for text in re.findall("<desc[^>]*>(.*?)</desc>", drawn):
-        assert {"frontend", "passes", "artefact", "analysis"} <= set(re.findall(r"\w+", text))
+    assert not any("```mermaid" in page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
+
+
+@pytest.mark.parametrize(
+    ("table", "reached"),
+    [
+        ("<table><thead><tr>" + "<th>a</th>" * 8 + "</tr></thead></table>", True),
+        ("<table><thead><tr><th>a</th></tr></thead></table>", False),
+        ("<table><td><code>" + "a" * 60 + "</code></td></table>", True),
+    ],
+)
+def test_the_keyboard_reaches_wide_tables(table: str, reached: bool) -> None:
+    hooks = pytest.importorskip("benchmarks.site.hooks", reason="mkdocs is the extra `docs`")
+    assert ('<table tabindex="0">' in hooks.wide_reached(table)) == reached
 
 
 def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:

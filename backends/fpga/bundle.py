@@ -126,7 +126,8 @@ def facts(mapped: Mapped, device: Device) -> dict[str, Any]:
 def guide(mapped: Mapped, device: Device) -> str:
     """Return what an integrator has to know."""
     sizes, use, estimate, design = mapped.design.sizes, mapped.use, mapped.estimate, mapped.design
-    speed = device.clock_mhz * 1e6 / estimate.cycles
+    clocks = sorted({device.board_mhz, device.clock_mhz}, reverse=True)
+    speeds = ", ".join(f"{mhz * 1e6 / estimate.cycles:,.1f} images/s at {mhz:g} MHz" for mhz in clocks)
     return f"""## The design
 
 `snnc_core.sv` and the modules that it names are the same for every network. `{files.SIZES}` holds the sizes
@@ -139,8 +140,9 @@ text.
 | block RAMs | {use.blocks} | {device.blocks} |
 | multipliers | {use.dsps} | {device.dsps} |
 | look-up tables, estimated | {use.luts:,} | {device.luts:,} |
-| cycles of an image, estimated | {estimate.cycles:,} | {speed:,.1f} images/s at {device.clock_mhz:g} MHz |
+| cycles of an image, estimated | {estimate.cycles:,} | {speeds} |
 
+Place and route are asked for {device.clock_mhz:g} MHz; the board's oscillator gives {device.board_mhz:g}.
 Potentials have {sizes.potential} bits, as proved for T = {mapped.timesteps}; it runs for this T alone.
 
 ## Its interface

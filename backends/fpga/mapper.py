@@ -168,7 +168,8 @@ def smaller(sizes: Sizes, timesteps: int, device: Device) -> str:
         once = {name: -(-getattr(sizes, name) * percent // 100) for name in BY_CHANNEL}
         weights = -(-sizes.weights * percent**2 // 10_000)
         if use(replace(sizes, weights=weights, **once), device).beyond(device) is None:
-            ways.append(f"a network of about {percent} % of its channels")
+            share = f"{1 - percent / 100:g}"
+            ways.append(f"about {percent} % of its channels: prune-channels{{share={share}}}")
             break
     return f"it would fit with {' or '.join(ways)}" if ways else "a network of this kind does not fit"
 
@@ -192,7 +193,7 @@ def estimated(found: Units, made: Design, density: Mapping[str, float]) -> Estim
     steps = graph.timesteps + graph.settle_steps
     lanes = made.sizes.lanes
     adding = maxima = firing = useful = 0.0
-    presets = 0
+    presets = 0.0
     for unit in found.units:
         work = made.work[unit.node.name]
         for addition in work.additions:
@@ -200,18 +201,22 @@ def estimated(found: Units, made: Design, density: Mapping[str, float]) -> Estim
             adding += cycles
             useful += useful_lanes
         maxima += work.maxima
-        presets += work.presets
+        pixels = unit.volume[1] * unit.volume[2]
+        presets += work.presets * (1 + PARAMETERS / pixels)
         share = _density(graph, unit.node.name, density)
         somebody = 1 - (1 - share) ** min(lanes, unit.volume[0])
         a_word = 3 + somebody
         if isinstance(unit.node, IntegrateFire) and unit.node.breakpoints is not None:
             a_word = 3 + 3 * points(unit.node)
-        firing += work.fired * a_word
+        firing += work.fired * (a_word + PARAMETERS / pixels)
         constant = unit.maximum is not None or any(_constant(graph, each) for each in unit.sources())
         firing += work.fired * (graph.timesteps / steps if constant else 0)
-    rest = presets + 3 * made.outputs + made.inputs + 3 * made.sizes.program
-    return Estimate(adding, maxima, firing, float(rest), useful)
+    rest = presets + 3 * made.outputs + made.inputs + 2 * made.sizes.program
+    return Estimate(adding, maxima, firing, rest, useful)
 
+
+PARAMETERS = 5
+"""Cycles in which the parameters of a block of channels are read, once for all its pixels."""
 
 START = 12
 """Cycles from the start of an addition until it is known to be done, beside those of its taps."""

@@ -78,17 +78,17 @@ DEVICES = {
     device.name: device
     for device in (
         Device(
-            *("ecp5-85", "ecp5", "85k", "CABGA381", 83640, 208, _EBR_ECP5, 156, 50.0, 25.0),
+            *("ecp5-85", "ecp5", "85k", "CABGA381", 83640, 208, _EBR_ECP5, 156, 40.0, 25.0),
             "Lattice ECP5 LFE5U-85F, as on the ULX3S",
             ULX3S,
         ),
         Device(
-            *("ecp5-45", "ecp5", "45k", "CABGA381", 43848, 108, _EBR_ECP5, 72, 50.0, 25.0),
+            *("ecp5-45", "ecp5", "45k", "CABGA381", 43848, 108, _EBR_ECP5, 72, 40.0, 25.0),
             "Lattice ECP5 LFE5U-45F",
             ULX3S,
         ),
         Device(
-            *("ecp5-25", "ecp5", "25k", "CABGA381", 24288, 56, _EBR_ECP5, 28, 50.0, 25.0),
+            *("ecp5-25", "ecp5", "25k", "CABGA381", 24288, 56, _EBR_ECP5, 28, 40.0, 25.0),
             "Lattice ECP5 LFE5U-25F",
             ULX3S,
         ),
@@ -99,7 +99,8 @@ DEVICES = {
         ),
     )
 }
-"""Figures of the data sheets FPGA-DS-02012 (ECP5) and FPGA-DS-02008 (iCE40 UltraPlus)."""
+"""Figures of the data sheets FPGA-DS-02012 (ECP5) and FPGA-DS-02008 (iCE40 UltraPlus); clocks of designs that
+were routed, with a margin: docs/fpga.md."""
 
 
 def device(profile: str) -> Device:

@@ -70,7 +70,8 @@ def trial(python: str, wheel: Path, tests: bool) -> str:
         files = [f"tests/test_{name}.py" for name in CORE]
         command = [str(program / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        told = (done.stdout.splitlines() or ["no output"])[-1]
+        lines = done.stdout.splitlines() or ["no output"]
+        told = "; ".join([lines[-1], *(line for line in lines if line.startswith("FAILED"))])
     return f"{WORKS}; the tests: {told}" if done.returncode == 0 else f"the tests: {told}"
 
 

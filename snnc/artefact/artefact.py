@@ -333,7 +333,7 @@ class Artefact:
         Raises:
             InputError: the shape fits no layout, or more than one.
         """
-        arrays, prepares = self._arrays(x), for_inputs(self.preprocessing, self.takes)
+        arrays, prepares = self._arrays(x), self._prepares
         for each, takes in self.takes.items():
             which = name if len(arrays) == 1 else f"{name} for {each!r}"
             check_fit(arrays[each].shape, takes, prepares[each], which)
@@ -356,6 +356,13 @@ class Artefact:
         return NetworkInput.of_shape((steps, *layout.source_shape))
 
     @property
+    def _prepares(self) -> dict[str, Preprocessing | None]:
+        """What scales the rows of each input; frames are given as the network takes them."""
+        found = for_inputs(self.preprocessing, self.takes)
+        frames = {node.name for node in self.graph.encoders if node.varies}
+        return {name: None if name in frames else each for name, each in found.items()}
+
+    @property
     def accumulates(self) -> bool:
         """Whether rows are frames that add up to those of the source network."""
         return any(node.presented is Presented.ACCUMULATED for node in self.graph.encoders)
@@ -367,7 +374,7 @@ class Artefact:
 
     def _prepared(self, x: Given) -> dict[str, NumberArray]:
         """Return the rows of every input as the source network takes them."""
-        arrays, prepares = self._arrays(x), for_inputs(self.preprocessing, self.takes)
+        arrays, prepares = self._arrays(x), self._prepares
         found = {}
         for name, takes in self.takes.items():
             which = "the rows" if len(arrays) == 1 else f"the rows for {name!r}"

@@ -12,6 +12,7 @@ from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.given import refuse
 from snnc.cli.judging import task_of, task_option, tasks_of_artefact
 from snnc.cli.layouts import rows_layout
+from snnc.cli.quantities import FiniteRange
 from snnc.cli.run_options import threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
@@ -58,7 +59,7 @@ OF_ROWS = ("--per-step", "--logits", "--timesteps", "--rows-layout", "--task")
 )
 @click.option(
     "--exit-confidence",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     metavar="SHARE",
     help="With --stream: end a window of T frames with the first answer of this confidence.",
 )

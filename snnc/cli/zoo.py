@@ -81,8 +81,16 @@ def command(terminal: Terminal, form: str) -> None:
         "network",
     )
     if form == "markdown":
-        lines = ["## Networks\n", _line(columns), _line(["---"] * len(columns)), *map(_line, rows)]
-        lines += ["\n## Measured on, and made by\n", "| name | measured on | made by |", "|---|---|---|"]
+        lines = []
+        # Two tables, since one that is wider than a page scrolls, where the keyboard does not reach it.
+        for title, shown in (
+            ("Networks", ("name", "kind", "T", "top-1", "n", "parameters", "MACs", "file")),
+            ("What they are", ("name", "network", "data set", "licence")),
+        ):
+            places = [columns.index(column) for column in shown]
+            lines += [f"## {title}\n", _line(shown), _line(["---"] * len(shown))]
+            lines += [*(_line([row[place] for place in places]) for row in rows), ""]
+        lines += ["## Measured on, and made by\n", "| name | measured on | made by |", "|---|---|---|"]
         for entry in entries:
             low, high = (f"{end:.1%}" for end in entry.accuracy.ci95)
             measured = f"{entry.accuracy.rows}: 95 % interval {low} to {high}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,17 @@ SCALE_RANGE = (0.8, 1.25)
 """Limits of one correction of the unit; beyond them the cause is another one."""
 
 
-Target = Callable[[slice], FloatArray]
-"""What the source network has at a population or the read-out, (rows, *shape), on a chunk of rows."""
+Chosen = NDArray[np.bool_] | None
+"""Which rows of a chunk are wanted; all by default."""
+
+Target = Callable[[slice, Chosen], FloatArray]
+"""What the source network has at a population or the read-out, (rows, *shape), on some rows of a chunk."""
+
+
+def chosen(values: RowArray, chunk: slice, wanted: Chosen) -> NDArray[Any]:
+    """Return some rows of a chunk, so that nothing is computed of others."""
+    part = values[chunk]
+    return part if wanted is None else part[wanted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +77,9 @@ class Values:
     timesteps: int
     rescaled: tuple[tuple[FloatArray, FloatArray], ...] = ()
 
-    def __getitem__(self, chunk: slice) -> FloatArray:
-        """Return the rates on a chunk of rows, float32."""
-        value = self.node.decoded(self.counts[chunk], self.timesteps)
+    def rates(self, chunk: slice, wanted: Chosen = None) -> FloatArray:
+        """Return the rates on some rows of a chunk, float32."""
+        value = self.node.decoded(chosen(self.counts, chunk, wanted), self.timesteps)
         for floor, ratio in self.rescaled:
             value = floor + (value - floor) * ratio
         return value
@@ -156,7 +166,9 @@ class GroupFitter:
         # What is asked for again and again is kept where it is one chunk.
         single = len(prefix.chunks) == 1
         seen = {name: self.seen_at(name, at) for name, at in targets.items()}
-        self.targets = {name: _constant(at(prefix.chunks[0])) if single else at for name, at in seen.items()}
+        self.targets = {
+            name: partial(chosen, at(prefix.chunks[0], None)) if single else at for name, at in seen.items()
+        }
         self.prefix = prefix
         self.held = held
         self.answer_error = answer_error
@@ -171,7 +183,9 @@ class GroupFitter:
 
     def seen_at(self, name: str, target: Target) -> Target:
         """Return a target as others see it."""
-        return (lambda chunk: self.seen(name, target(chunk))) if name in self.pools else target
+        if name not in self.pools:
+            return target
+        return lambda chunk, wanted: self.seen(name, target(chunk, wanted))
 
     def better(self, best: Candidate, attempt: Candidate) -> Candidate:
         """Return the candidate of less error; without the gate that is the attempt."""
@@ -227,8 +241,8 @@ class GroupFitter:
         for name, value in values.items():
             if name in graph.outputs:
                 everything = slice(0, len(self.held))
-                a = self.targets[name](everything)[self.held]
-                error += self.answer_error.of(a, value[everything][self.held])
+                a = self.targets[name](everything, self.held)
+                error += self.answer_error.of(a, _carried(value, everything, self.held))
                 continue
             powers, squares, missing = Mean(), Mean(), ChannelMean()
             for a, r in self.pairs(name, value, self.held):
@@ -247,8 +261,8 @@ class GroupFitter:
         for chunk in self.prefix.chunks:
             wanted = rows[chunk]
             if wanted.any():
-                r = np.ascontiguousarray(self.seen(name, value[chunk][wanted]))
-                yield np.ascontiguousarray(self.targets[name](chunk)[wanted]), r
+                r = np.ascontiguousarray(self.seen(name, _carried(value, chunk, wanted)))
+                yield np.ascontiguousarray(self.targets[name](chunk, wanted)), r
 
     def means(
         self, function: Callable[[FloatArray, FloatArray], FloatArray], start: Candidate, name: str
@@ -328,8 +342,9 @@ class GroupFitter:
         return self.candidate(_joined(start.label, "scale"), graph, values, ratios)
 
 
-def _constant(values: FloatArray) -> Target:
-    return lambda chunk: values[chunk]
+def _carried(value: Values | FloatArray, chunk: slice, wanted: Chosen) -> FloatArray:
+    """Return what spikes carry on some rows of a chunk."""
+    return value.rates(chunk, wanted) if isinstance(value, Values) else chosen(value, chunk, wanted)
 
 
 def _narrowest(node: IntegrateFire, timesteps: int) -> type[np.signedinteger[Any]]:

@@ -19,7 +19,12 @@ from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.compiler.checking import read_convertible
 from snnc.compiler.choosing import KEPT, choice_among, kept_levels
-from snnc.compiler.frames import present_frames, require_frames, spread
+from snnc.compiler.frames import (
+    preprocessing_of_frames,
+    present_frames,
+    require_frames,
+    spread,
+)
 from snnc.compiler.nearness import far_outputs
 from snnc.compiler.tasks import task_of_whole, tasks_of
 from snnc.conversion_options import DEFAULTS, Options, alternatives
@@ -236,6 +241,8 @@ def convert(
     seen |= _recognised(graph, source, prepared.rows, options)
     if choice is not None:
         seen["choice"] = choice.as_dict()
+    if options.frames and preprocessing is not None:
+        preprocessing = preprocessing_of_frames(preprocessing, graph.timesteps)
     metadata = Metadata(
         snnc_version=__version__,
         pipeline=passes.text,

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from snnc.data.decoding import Decoding
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UsageError
 from snnc.frontend import SourceModel
@@ -27,7 +28,7 @@ def require_frames(source: SourceModel, preprocessing: Preprocessing | None, nam
     """Refuse a network whose input cannot be frames.
 
     Raises:
-        UsageError: a part of it runs as ordinary ONNX, or its rows are preprocessed.
+        UsageError: a part of it runs as ordinary ONNX, or its rows are scaled.
     """
     if source.host is not None:
         first = source.host.nodes[0].name
@@ -35,11 +36,24 @@ def require_frames(source: SourceModel, preprocessing: Preprocessing | None, nam
             f"{named}: {len(source.host.nodes)} nodes would run as ordinary ONNX, once for a row, and frames "
             f"come step by step, the first {first!r}: leave out --frames, or cut the network there"
         )
-    if preprocessing is not None:
+    if preprocessing is None:
+        return
+    if replace(preprocessing, files=Decoding(), rows_layout=None) != Preprocessing():
         raise UsageError(
-            f"{named}: frames are given as the network takes them: leave out the preprocessing, and prepare "
-            "the calibration rows before"
+            f"{named}: frames are given as the network takes them: the preprocessing may say how recordings "
+            "become frames, and nothing else"
         )
+    if preprocessing.files.events.frames is not None:
+        raise UsageError(
+            f"{named}: the calibration rows are accumulated, all events in one: leave out `frames` in the "
+            "preprocessing; -T says how many frames the result takes"
+        )
+
+
+def preprocessing_of_frames(preprocessing: Preprocessing, timesteps: int) -> Preprocessing:
+    """Return what makes T frames of a recording, where ``preprocessing`` makes one."""
+    files = preprocessing.files
+    return replace(preprocessing, files=replace(files, events=replace(files.events, frames=timesteps)))
 
 
 def present_frames(graph: SnnGraph) -> SnnGraph:

@@ -163,7 +163,12 @@ def _beside(
 
 
 def _alike(one: Preprocessing, other: Preprocessing) -> bool:
-    """Whether two preprocessings make the same of every picture, layouts of rows apart."""
+    """Whether two preprocessings make the same of every picture, layouts of rows apart.
+
+    Into how many frames a recording is cut is the artefact's own, ``one``, where the other does not say.
+    """
+    if other.files.events.frames is None:
+        one = replace(one, files=replace(one.files, events=replace(one.files.events, frames=None)))
     return replace(one, rows_layout=None, legacy=False) == replace(other, rows_layout=None, legacy=False)
 
 

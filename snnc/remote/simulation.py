@@ -22,7 +22,11 @@ def simulated(values: dict[str, Any], arrays: Arrays, blobs: Sequence[Blob]) -> 
     inputs = Batch({name: arrays[f"input:{name}"].astype(np.int32) for name in values["inputs"]})
     given = {name: arrays[f"given:{name}"].astype(kind) for name, kind in values["given"].items()}
     record = RecordOptions(
-        values["states"], values["activity"], tuple(values["trains"]), tuple(values["until"])
+        values["states"],
+        values["activity"],
+        tuple(values["trains"]),
+        tuple(values["until"]),
+        values["potentials"],
     )
     trace = simulator.run(graph, inputs, int(values["timesteps"]), record, given=given)
     told: dict[str, Any] = {"samples": trace.samples, "activity": list(trace.activity)}

@@ -63,7 +63,9 @@ class PartialSimulation:
         given = {name: train[chunk] for name, train in self._trains.items() if name in needed}
         until = tuple(names)
         record = (
-            RecordOptions(trains=wanted, until=until) if trains else RecordOptions(states=True, until=until)
+            RecordOptions(trains=wanted, until=until)
+            if trains
+            else RecordOptions(states=True, until=until, potentials=False)
         )
         inputs = encode_all(self._graph, self._rows[chunk]) if self._inputs is None else self._inputs
         return self._simulator.run(graph, inputs, graph.timesteps, record, given=given)

@@ -38,12 +38,14 @@ class RecordOptions:
         activity: how often each neuron fired, and each function of counts, summed over the batch.
         trains: names of nodes whose values in every step are kept.
         until: names of nodes to compute; only what they need is run. Empty for the whole network.
+        potentials: whether the states hold the potentials, too; without them a simulator may be quicker.
     """
 
     states: bool = False
     activity: bool = False
     trains: tuple[str, ...] = ()
     until: tuple[str, ...] = ()
+    potentials: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class WorkersSimulator:
             "activity": record.activity,
             "trains": list(record.trains),
             "until": list(record.until),
+            "potentials": record.potentials,
             "inputs": list(arrays),
             "given": {name: train.dtype.str for name, train in trains.items()},
         }

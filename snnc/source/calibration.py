@@ -60,7 +60,7 @@ def require_squares(graph: AnnGraph, name: str, *values: FloatArray) -> None:
     Raises:
         NonFiniteError: naming the node.
     """
-    largest = float(np.max([np.abs(each).max() for each in values]))
+    largest = float(np.max([end for each in values for end in (each.max(), -each.min())]))
     if not largest <= LARGEST_ACTIVATION:  # NaN is not, either
         raise NonFiniteError(
             f"the source network reaches {largest:.3g} at {graph[name].origin or name!r} on the "

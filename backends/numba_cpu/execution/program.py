@@ -22,7 +22,7 @@ from snnc.backends.numba_cpu.execution.step_functions import StepRun
 from snnc.backends.numba_cpu.kernels.currents import add_currents
 from snnc.backends.numba_cpu.kernels.firing import firing as firing_of
 from snnc.backends.numba_cpu.kernels.records import CURRENT, SPIKE_BYTES, STAGE, TERM, VARIANT
-from snnc.backends.numba_cpu.kernels.stage import run_stages, stage_fields
+from snnc.backends.numba_cpu.kernels.stage import keep_states, run_stages, stage_fields
 from snnc.backends.numba_cpu.kernels.thread_team import ThreadTeam
 from snnc.backends.numba_cpu.layout import choices
 from snnc.backends.numba_cpu.layout.terms import Packed, Values
@@ -353,9 +353,12 @@ class Program:
         if request.record.states:
             shape = (self.images, output.height, output.width, output.padded)
             state = np.dtype(np.int32 if request.integer else np.float32)
-            potential, count = (aligned(np.zeros(shape, state)) for _ in range(2))
+            potential = count = aligned(np.zeros(shape, state))
+            fields |= {"keep": keep_states.address, "final_count": count.ctypes.data}
+            if request.record.potentials:
+                potential = aligned(np.zeros(shape, state))
+                fields["final_potential"] = potential.ctypes.data
             made.states = (potential, count)
-            fields |= {"final_potential": potential.ctypes.data, "final_count": count.ctypes.data}
         return fields
 
     def _scratch_memory(

@@ -128,8 +128,9 @@ class Run:
                 continue
             if isinstance(node, snn.IntegrateFire) and record.states:
                 self._counts[node.name] = np.empty(shape, np.int32)
-                kind = np.int32 if node.integer else np.float32
-                self._potentials[node.name] = np.empty(shape, kind)
+                if record.potentials:
+                    kind = np.int32 if node.integer else np.float32
+                    self._potentials[node.name] = np.empty(shape, kind)
             if node.name in record.trains:
                 self._trains[node.name] = np.empty((self.request.steps, *shape), place.kind)
 
@@ -152,7 +153,8 @@ class Run:
             self._trains[node.name][:, start:stop] = value.spread(images, request.timesteps, request.steps)
         if part.states is not None:
             potential, taken = (state[:images, ..., : value.place.channels] for state in part.states)
-            self._potentials[node.name][start:stop] = potential
+            if node.name in self._potentials:
+                self._potentials[node.name][start:stop] = potential
             np.negative(taken, out=self._counts[node.name][start:stop], casting="unsafe")
         if isinstance(node, snn.Readout):
             outputs = self._outputs[node.name]

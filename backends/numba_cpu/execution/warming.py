@@ -14,7 +14,7 @@ from snnc.backends.numba_cpu.kernels.event_currents import event_fields, listing
 from snnc.backends.numba_cpu.kernels.firing import firing
 from snnc.backends.numba_cpu.kernels.product_currents import multiplying, multiplying_channels, product_fields
 from snnc.backends.numba_cpu.kernels.records import STAGE
-from snnc.backends.numba_cpu.kernels.stage import run_stages, stage_fields
+from snnc.backends.numba_cpu.kernels.stage import keep_states, run_stages, stage_fields
 from snnc.backends.numba_cpu.layout.event_layout import SCATTERED_BLOCKS, SLIDING_BLOCKS, SLIDING_TAPS
 from snnc.backends.numba_cpu.machine.cache import Routine
 
@@ -41,7 +41,7 @@ def compile_ahead() -> int:
 
 def _routines() -> Iterator[Routine]:
     """Return the routines that exist in several kinds."""
-    yield add_currents
+    yield from (add_currents, keep_states)
     yield from map(firing, neurons.KINDS)
     yield from map(listing, (1, 2))
     yield from (scattering(blocks, 1) for blocks in SCATTERED_BLOCKS)

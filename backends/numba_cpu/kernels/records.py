@@ -54,8 +54,9 @@ STAGE = _record(
     "output_pixel",  # bytes
     "output_image",  # bytes from image to image
     "output_step",  # bytes from step to step
-    "final_potential",  # addresses of potentials and counts to keep, or 0
-    "final_count",
+    "keep",  # address of the routine that keeps final states, or 0
+    "final_count",  # address of counts to keep
+    "final_potential",  # address of potentials to keep, or 0
 )
 """What the kernel knows of a stage."""
 

@@ -24,7 +24,7 @@ from snnc.backends.numba_cpu.kernels.thread_team import TICKETS, count_band, tak
 from snnc.backends.numba_cpu.machine.cache import kernel
 
 call_fire, call_fire_band, call_term, call_band = call_of(17), call_of(10), call_of(11), call_of(5)
-call_charge, call_write = call_of(2), call_of(7)
+call_charge, call_write, call_keep = call_of(2), call_of(7), call_of(4)
 
 
 @routine
@@ -173,11 +173,18 @@ def _run_band(stage: Stage, image: int, y0: int, rows: int, begun: int) -> None:
             call_charge(stage.charge, stage, rows)
             here = stage.current
             call_fire_band(stage.fire_band, stage, here, image, 0, stage.steps, 0, y0, rows, 0, 1)
+    if stage.keep:
+        call_keep(stage.keep, stage, image, y0, rows)
+
+
+@routine
+def keep_states(stage: Stage, image: int, y0: int, rows: int) -> None:
+    """Keep the final counts of a band, and its final potentials if they are wanted."""
+    size = stage.width * stage.channels * 4
+    place = (image * stage.height + y0) * size
+    copy_shifted(stage.count, stage.final_count + place, rows * size // 64, 0)
     if stage.final_potential:
-        size = stage.width * pixel
-        place = (image * stage.height + y0) * size
         copy_shifted(stage.potential, stage.final_potential + place, rows * size // 64, 0)
-        copy_shifted(stage.count, stage.final_count + place, rows * size // 64, 0)
 
 
 @routine

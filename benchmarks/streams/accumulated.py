@@ -1,43 +1,18 @@
-"""Networks over time on recordings of an event camera: `python -m benchmarks.streams train|table`.
-
-``train`` learns a small convolutional network from accumulated frames of N-MNIST (needs PyTorch, nothing of
-snnc);
-``table`` converts it and prints accuracy with 95 % intervals: of the source, of the converted network whose
-frames add up, and of the same network after each step. Calibrated on training recordings, judged on
-``test_dev``. The recordings lie in the folder that ``--streams`` names, and are none of this project's.
-"""
+"""A convolutional network that is trained on accumulated frames, converted, and run frame by frame."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from benchmarks.streams.recordings import FRAMES, SEED, SIDE, recordings
 
-FRAMES = 10
-SIDE = 34
-SEED = 1
 SHORTEST = 4
 """Frames of the shortest beginning of a recording that is trained on."""
 
 WHOLE = 0.6
 """Share of the recordings that are trained on as a whole."""
-
-
-def recordings(folder: Path, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return recordings as counts in frames of equal time, (n, FRAMES, 2, SIDE, SIDE), and labels, (n,)."""
-    with np.load(folder / f"nmnist_{part}.npz") as file:
-        t, x, y, p, offsets, labels = (file[key] for key in ("t", "x", "y_px", "p", "offsets", "y"))
-    frames = np.zeros((len(labels), FRAMES, 2, SIDE, SIDE), np.float32)
-    for row, (start, stop) in enumerate(pairwise(offsets)):
-        when = t[start:stop].astype(np.int64)
-        bins = (when - when[0]) * FRAMES // (when[-1] - when[0] + 1)
-        np.add.at(frames[row], (bins, p[start:stop], y[start:stop], x[start:stop]), 1)
-    return frames, labels.astype(np.int64)
 
 
 def train(folder: Path, output: Path, epochs: int) -> None:
@@ -128,22 +103,3 @@ def table(folder: Path, network: Path, preset: str) -> None:
     for step in range(FRAMES):
         right = int((values[step].reshape(len(labels), -1).argmax(axis=1) == labels).sum())
         print(f"| the same after {step + 1} of {FRAMES} frames | {Share(right, len(labels))} |")
-
-
-def main() -> None:
-    """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.streams", description=__doc__)
-    parser.add_argument("what", choices=("train", "table"))
-    parser.add_argument("--streams", type=Path, required=True, help="folder of the recordings")
-    parser.add_argument("--network", type=Path, default=Path("nmnist.onnx"), help="the trained network")
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--preset", default="graded")
-    asked = parser.parse_args()
-    if asked.what == "train":
-        train(asked.streams, asked.network, asked.epochs)
-    else:
-        table(asked.streams, asked.network, asked.preset)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""Networks over time on recordings of an event camera."""

@@ -1,0 +1,44 @@
+"""Networks over time on N-MNIST: `python -m benchmarks.streams WHAT --streams FOLDER`.
+
+``train`` learns a convolutional network from accumulated frames, ``train-leaky`` one of LIF or DA-LIF
+neurons through time; both need PyTorch, and nothing of snnc. ``table`` converts the former, ``table-
+leaky`` quantises the latter, and both print accuracy with 95 % intervals, on whole recordings and on
+their beginnings. Calibrated on training recordings, judged on ``test_dev``. ``speed`` times a step of an
+artefact in C.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.streams import accumulated, leaky, speed
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.streams", description=__doc__)
+    parser.add_argument("what", choices=("train", "table", "train-leaky", "table-leaky", "speed"))
+    parser.add_argument("--streams", type=Path, required=True, help="folder of the recordings")
+    parser.add_argument(
+        "--network", type=Path, nargs="+", default=[Path("nmnist.onnx")], help="trained networks"
+    )
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--preset", default="graded")
+    parser.add_argument("--kind", choices=("lif", "da-lif"), default="lif")
+    asked = parser.parse_args()
+    match asked.what:
+        case "train":
+            accumulated.train(asked.streams, asked.network[0], asked.epochs)
+        case "train-leaky":
+            leaky.train(asked.streams, asked.network[0], asked.epochs, asked.kind)
+        case "table":
+            accumulated.table(asked.streams, asked.network[0], asked.preset)
+        case "speed":
+            speed.table(asked.network[0], asked.streams)
+        case _:
+            leaky.table(asked.streams, asked.network)
+
+
+if __name__ == "__main__":
+    main()
