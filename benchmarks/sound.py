@@ -143,6 +143,7 @@ def judged(
     network = Network(x, y)
     spiking = snnc.convert(network.model(), x[:: max(1, len(x) // 1000)], preset="balanced", timesteps=8)
     share = spiking.evaluate(x_test, y_test, compare=False).scores.top1
+    assert share is not None  # there are labels
     low, high = share.interval
     source = 100 * network.accuracy(x_test, y_test)
     print(
@@ -178,18 +179,13 @@ def main(data: Path, rows: int, learns: bool) -> None:
     print("| code | numbers or spikes a second | SNR, dB | source, % | int8, % |\n|---|---|---|---|---|")
     mel = [[log_mel(x, RATE) for x in part] for part in (train, test)]
     each = sum(part.size for part in mel[1]) / seconds
-    judged("log-mel", each, "", *(np.stack([binned(v) for v in part]) for part in mel), y, y_test)
+    x, x_test = (np.stack([binned(v) for v in part]) for part in mel)
+    judged("log-mel", each, "", x, x_test, y, y_test)
     for step in DELTAS:
-        parts = [[delta_spikes(v, step) for v in part] for part in mel]
-        each = sum(int(part.sum()) for part in parts[1]) / seconds
-        judged(
-            f"send-on-delta, {step:g}",
-            each,
-            "",
-            *(np.stack([counted(v) for v in p]) for p in parts),
-            y,
-            y_test,
-        )
+        changes = [[delta_spikes(v, step) for v in part] for part in mel]
+        each = sum(int(part.sum()) for part in changes[1]) / seconds
+        x, x_test = (np.stack([counted(v) for v in part]) for part in changes)
+        judged(f"send-on-delta, {step:g}", each, "", x, x_test, y, y_test)
     dictionaries = {"gammatones": gammatones(RATE, CHANNELS, samples=SAMPLES)}
     if learns:
         dictionaries["learned"] = learned(
@@ -200,11 +196,11 @@ def main(data: Path, rows: int, learns: bool) -> None:
         for rate in RATES:
             parts = [way(rate) for way in ways]
             snr = np.median([made.snr for made in parts[1]])
-            frames = (
+            x, x_test = (
                 np.stack([made.frames(STEPS, CHANNELS, levels=LEVELS) for made in part]) for part in parts
             )
             each = sum(len(made.times) for made in parts[1]) / seconds
-            judged(f"Spiketrum, {name}", each, f"{snr:.1f}", *frames, y, y_test)
+            judged(f"Spiketrum, {name}", each, f"{snr:.1f}", x, x_test, y, y_test)
     long = np.concatenate(test)[: 10 * RATE]
     for rate in RATES:
         begin = time.process_time()

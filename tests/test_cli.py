@@ -240,7 +240,7 @@ def warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `snnc explain` warn, note and tell a detail."""
 
     @click.pass_obj
-    def say(terminal: Terminal, code: str | None) -> None:
+    def say(terminal: Terminal, code: str | None, form: str) -> None:
         terminal.warn(Diagnostic(FEW_ROWS, "only 3 rows", help="give more"))
         terminal.note("a note")
         terminal.detail("a detail")

@@ -37,7 +37,7 @@ def _linear(torch: Any, inputs: int, outputs: int, seed: int, bias: bool = True)
     return layer
 
 
-def snntorch(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, Callable[[Any], Any]]:
+def snntorch(torch: Any, make: Callable[..., Any], bias: bool) -> tuple[Any, Callable[[Any], Any]]:
     """Return a NIR graph, and what gives the last population's spikes, (steps, rows, classes)."""
     snn = importlib.import_module("snntorch")
     export = importlib.import_module("snntorch.export_nir").export_to_nir
@@ -57,7 +57,7 @@ def snntorch(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, C
     return graph, run
 
 
-def spikingjelly(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, Callable[[Any], Any]]:
+def spikingjelly(torch: Any, make: Callable[..., Any], bias: bool) -> tuple[Any, Callable[[Any], Any]]:
     """Likewise."""
     activation = importlib.import_module("spikingjelly.activation_based")
     neuron = importlib.import_module("spikingjelly.activation_based.neuron")
@@ -75,15 +75,15 @@ def spikingjelly(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[An
     return graph, lambda x: torch.stack([net(frame) for frame in x])
 
 
-def norse(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, Callable[[Any], Any]]:
+def norse(torch: Any, make: Callable[..., Any], bias: bool) -> tuple[Any, Callable[[Any], Any]]:
     """Likewise."""
     library = importlib.import_module("norse.torch")
     export = importlib.import_module("norse.torch.utils.export_nir").to_nir
     net = library.SequentialState(
         _linear(torch, FEATURES, HIDDEN, 0, bias),
-        make(library, HIDDEN),  # type: ignore[call-arg]
+        make(library, HIDDEN),
         _linear(torch, HIDDEN, CLASSES, 1, bias),
-        make(library, CLASSES),  # type: ignore[call-arg]
+        make(library, CLASSES),
     )
     graph = export(net, torch.zeros(FEATURES))
 
@@ -97,7 +97,7 @@ def norse(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, Call
     return graph, run
 
 
-def sinabs(torch: Any, make: Callable[[Any], Any], bias: bool) -> tuple[Any, Callable[[Any], Any]]:
+def sinabs(torch: Any, make: Callable[..., Any], bias: bool) -> tuple[Any, Callable[[Any], Any]]:
     """Likewise; its neurons take rows and steps in one axis."""
     layers = importlib.import_module("sinabs.layers")
     export = importlib.import_module("sinabs.nir").to_nir

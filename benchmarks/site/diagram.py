@@ -102,7 +102,8 @@ class Picture:
             f'<text class="small" x="{at}" y="{y + 20}">{escape(text)}</text>'
             for x, y, width, height, text, at in self.panels
         )
-        parts = "\n".join(part.svg() for part in (*self.flows, *self.boxes))
+        drawn = [each.svg() for each in self.flows] + [each.svg() for each in self.boxes]
+        parts = "\n".join(drawn)
         width, height = self.size
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '

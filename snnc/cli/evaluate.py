@@ -13,6 +13,7 @@ from snnc.cli.given import refuse
 from snnc.cli.inputs_outputs import keep_option, shape_option
 from snnc.cli.judging import metric_lines, task_of, task_option
 from snnc.cli.layouts import rows_layout, with_layout
+from snnc.cli.quantities import FiniteRange
 from snnc.cli.run_options import data_option, limit_option, threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
@@ -88,7 +89,7 @@ class Request:
 @task_option
 @click.option(
     "--exit-confidence",
-    type=float,
+    type=FiniteRange(0, 1, min_open=True),
     metavar="P",
     help="Also answer as soon as the largest softmax probability reaches P: accuracy, latency, operations.",
 )

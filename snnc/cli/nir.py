@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.given import refuse
+from snnc.cli.quantities import FiniteRange
 
 if TYPE_CHECKING:
     from snnc.cli.models import Located
@@ -28,7 +29,12 @@ OPTIONS = (
         metavar="NAME",
         help="What wrote a NIR file: snntorch, spikingjelly, norse or sinabs.",
     ),
-    click.Option(["--dt"], type=float, metavar="SECONDS", help="Length of a step of a NIR file."),
+    click.Option(
+        ["--dt"],
+        type=FiniteRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Length of a step of a NIR file.",
+    ),
     click.Option(
         ["--discretisation"],
         type=click.Choice(("euler", "exact")),

@@ -163,10 +163,10 @@ def _pursuit() -> Any:
                     best[b, c] = most
             for b in range(first // BLOCK, (end - 1) // BLOCK + 1):
                 top[b] = best[b].max()
-            block = np.argmax(top)
+            block = int(np.argmax(top))
             if found == count or top[block] == 0:
                 return times[:found], chosen[:found], sizes[:found]
-            channel = np.argmax(best[block])
+            channel = int(np.argmax(best[block]))
             time = block * BLOCK
             while bits[channel, time] & np.int32(0x7FFFFFFF) != top[block]:
                 time += 1
