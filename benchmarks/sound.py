@@ -143,7 +143,8 @@ def judged(
     network = Network(x, y)
     spiking = snnc.convert(network.model(), x[:: max(1, len(x) // 1000)], preset="balanced", timesteps=8)
     share = spiking.evaluate(x_test, y_test, compare=False).scores.top1
-    assert share is not None  # there are labels
+    if share is None:
+        raise click.ClickException("the rows have no labels")
     low, high = share.interval
     source = 100 * network.accuracy(x_test, y_test)
     print(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import snnc
-from snnc.cli import convert, main
+from snnc.cli import convert, main, nir
 from snnc.cli.config import KEYS, schema
 from snnc.passes import PRESETS
 from tests import quadrants
@@ -414,5 +414,6 @@ def test_the_schema_knows_the_options() -> None:
         "force",
         "front",
         "journal",
+        *nir.NAMES,  # of files for which configurations say nothing else
     }
     assert others == at_the_command_line_only | {"verbose", "quiet", "json", "log_file", "no_progress"}
