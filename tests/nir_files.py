@@ -49,12 +49,12 @@ def dense(path: Path, neurons: Any, bias: bool = True) -> Path:
     return write(
         path,
         {
-            "input": nir.Input(np.array([FEATURES])),
+            "input": nir.Input({"input": np.array([FEATURES])}),
             "fc1": nir.Affine(a, b),
             "hidden": neurons(HIDDEN),
             "fc2": nir.Affine(c, d),
             "last": neurons(CLASSES),
-            "output": nir.Output(np.array([CLASSES])),
+            "output": nir.Output({"output": np.array([CLASSES])}),
         },
     )
 
@@ -94,7 +94,11 @@ class SnnTorch:
         import nir
 
         tau = np.float32(1e-4) / (1 - vector(beta, n))
-        common = {"v_threshold": vector(1, n), "v_leak": vector(0, n), "v_reset": vector(0, n)}
+        common: dict[str, Any] = {
+            "v_threshold": vector(1, n),
+            "v_leak": vector(0, n),
+            "v_reset": vector(0, n),
+        }
         if alpha is None:
             return nir.LIF(tau=tau, r=tau / np.float32(1e-4), **common)
         syn = np.float32(1e-4) / (1 - vector(alpha, n))
@@ -125,7 +129,7 @@ class SpikingJelly:
     def node(n: int, tau: float | None = 2.0, decay_input: bool = True) -> Any:
         import nir
 
-        common = {"v_threshold": vector(1, n), "v_reset": vector(0, n)}
+        common: dict[str, Any] = {"v_threshold": vector(1, n), "v_reset": vector(0, n)}
         if tau is None:
             return nir.IF(r=vector(1e4, n), **common)
         r = 1.0 if decay_input else tau

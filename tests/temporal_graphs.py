@@ -39,11 +39,11 @@ def with_leaks(graph: SnnGraph, seed: int, fraction_bits: int | None = None) -> 
         threshold = node.threshold.astype(np.int64) << bits
         to = by = None
         spikes = int(rng.integers(1, 4))
-        match rng.integers(0, 3):
-            case 0:
-                to, spikes = rng.integers(-threshold // 2, threshold // 2).astype(np.int32), 1
-            case 1:
-                by = (threshold * rng.uniform(0.5, 1.5)).astype(np.int32)
+        reset = rng.integers(0, 3)
+        if reset == 0:
+            to, spikes = rng.integers(-threshold // 2, threshold // 2).astype(np.int32), 1
+        elif reset == 1:
+            by = (threshold * rng.uniform(0.5, 1.5)).astype(np.int32)
         return node.with_(
             neuron=Neuron(spikes_per_step=spikes, count_memory=False),
             threshold=threshold.astype(np.int32),

@@ -15,8 +15,9 @@ from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy, verify
 from snnc.backends.numba_cpu.codegen import neurons
 from snnc.ir.bounds import overflow
+from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.ir.snn import ChannelWeight, Encode, IntegrateFire, Readout, Reshape, SnnGraph, SumPool
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import (
@@ -124,3 +125,28 @@ def test_c_gives_the_bits_of_the_reference(
     verdict = verify(bundle).verdict
     assert verdict is not None
     assert verdict.wrong == 0
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_the_pooled_input_of_every_row_is_that_of_the_reference(channels: int) -> None:
+    """The input has no padded channels, its sums have."""
+    window = Window((4, 4), (4, 4), (0, 0, 0, 0))
+    bias = np.arange(2 * channels, dtype=np.int32)
+    weight = np.full(2 * channels, 3, np.int16)
+    graph = SnnGraph(
+        name="pooled",
+        nodes=(
+            Encode(name="x", shape=(channels, 8, 4), scale=1.0),
+            SumPool(name="pool", inputs=("x",), shape=(channels, 2, 1), window=window),
+            Reshape(name="flat", inputs=("pool",), shape=(2 * channels,)),
+            ChannelWeight(name="w", inputs=("flat",), shape=(2 * channels,), weight=weight),
+            Readout(name="y", inputs=("w",), shape=(2 * channels,), bias=bias, scale=1.0),
+        ),
+        outputs=("y",),
+        timesteps=2,
+        max_timesteps=2,
+    )
+    graph.verify()
+    q = random_inputs(graph, 5, 1)
+    wanted = ReferenceSimulator().run(graph, q, 2).logits
+    np.testing.assert_array_equal(load_simulator("numba", 1).run(graph, q, 2).logits, wanted)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,12 +60,12 @@ class TestFormats:
             assert np.array_equal(read(path), events)
 
     @pytest.mark.parametrize("write", [write_dat, write_evt2, write_evt3])
-    def test_clocks_that_begin_again(self, tmp_path: Path, write: object) -> None:
-        bits = {write_dat: 32, write_evt2: 34, write_evt3: 24}[write]  # type: ignore[index]
+    def test_clocks_that_begin_again(self, tmp_path: Path, write: Callable[..., None]) -> None:
+        bits = {write_dat: 32, write_evt2: 34, write_evt3: 24}[write]
         events = noise(200, last=1000)
         events["t"] += 2**bits - 500
         path = tmp_path / ("a.dat" if write is write_dat else "a.raw")
-        write(path, events)  # type: ignore[operator]
+        write(path, events)
         assert np.array_equal(read(path), events)
 
     @pytest.mark.skipif(not SHARED.is_file(), reason="needs ../shared")
@@ -83,10 +86,9 @@ class TestFormats:
     @pytest.mark.skipif(importlib.util.find_spec("faery") is None, reason="needs faery")
     @pytest.mark.parametrize("name", ["a.aedat4", "a.es", "evt2.raw", "evt3.raw", "dat1.dat", "dat2.dat"])
     def test_what_faery_writes(self, tmp_path: Path, name: str) -> None:
-        import faery
-
+        faery: Any = importlib.import_module("faery")
         events, path = noise(), tmp_path / name
-        theirs = np.zeros(len(events), faery.EVENTS_DTYPE)
+        theirs: Any = np.zeros(len(events), faery.EVENTS_DTYPE)
         for ours, field in zip("txyp", ("t", "x", "y", "on"), strict=True):
             theirs[field] = events[ours]
         version = None if path.stem == "a" else path.stem

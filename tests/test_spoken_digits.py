@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,8 +58,13 @@ def test_both_forms_of_the_recordings_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(x[0], features(sounds[0].astype(float)))
     assert read(tmp_path, "train")[1].tolist() == [2]
     offsets = np.cumsum([0, *map(len, sounds[:2])])
-    packed = {"audio": np.concatenate(sounds[:2]), "offsets": offsets, "y": [0, 1], "rate": RATE}
-    np.savez(tmp_path / "fsdd_test_dev.npz", **packed)  # type: ignore[arg-type]
+    packed: dict[str, Any] = {
+        "audio": np.concatenate(sounds[:2]),
+        "offsets": offsets,
+        "y": [0, 1],
+        "rate": RATE,
+    }
+    np.savez(tmp_path / "fsdd_test_dev.npz", **packed)
     again = read(tmp_path, "test")
     np.testing.assert_array_equal(again[0], x)
     np.testing.assert_array_equal(again[1], y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,10 +61,11 @@ def read_hdf5(path: Path) -> Iterator[EventArray]:
         raise UsageError("events in HDF5 need h5py: python -m pip install h5py") from None
     try:
         with h5py.File(path, "r") as file:
-            held = next((file[place] for place in PLACES if place in file), file)
+            held: Any = next((file[place] for place in PLACES if place in file), file)
             keys = tuple(held) if isinstance(held, h5py.Group) else held.dtype.names or ()
             named = _named(path, keys)
-            later = int(file["t_offset"][()]) if "t_offset" in file else 0
+            offset: Any = file.get("t_offset")
+            later = 0 if offset is None else int(offset[()])
             if isinstance(held, h5py.Group):
                 columns: Any = {column: held[name] for column, name in named.items()}
             else:
@@ -105,7 +107,7 @@ def read_aedat4(path: Path) -> Iterator[EventArray]:
 @contextmanager
 def _aedat4(path: Path) -> Iterator[Any]:
     try:
-        import faery
+        faery: Any = importlib.import_module("faery")
     except ImportError:
         raise UsageError("AEDAT 4 files need faery: python -m pip install faery") from None
     try:

@@ -94,7 +94,7 @@ def geometry(window: Window) -> Array:
 def _pool(window: Window, read: Value, maximum: bool, out: Value, images: int) -> None:
     """Pool every window of some images."""
     steps, held, *rest = read.values.shape
-    sizes = np.array([steps, held, images, *rest, *out.values.shape[2:4]], np.int64)
+    sizes = np.array([steps, held, images, *rest, *out.values.shape[2:]], np.int64)
     kernels.pool(read.values.reshape(-1), sizes, geometry(window), maximum, out.values.reshape(-1))
 
 

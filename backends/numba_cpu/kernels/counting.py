@@ -19,18 +19,20 @@ def pool(values: Array, sizes: Array, geometry: Array, maximum: bool, out: Array
 
     Args:
         values: (steps * images * height * width * channels,) integers.
-        sizes: steps, images, how many of them to work on, height, width, channels, output height and width.
+        sizes: steps, images, how many of them to work on, height, width, channels; height, width and channels
+            of the output.
         geometry: kernel height and width, strides, pads at top and left, dilations.
         maximum: whether to take the maximum.
-        out: (steps * images * output height * output width * channels,) integers.
+        out: (steps * images * output height * output width * output channels,) integers; where there are more
+            channels than in the values, those behind them are left as they are.
     """
-    steps, images, wanted, height, width, channels, rows, columns = sizes
+    steps, images, wanted, height, width, channels, rows, columns, apart = sizes
     for frame in range(steps * images):
         if frame % images >= wanted:
             continue
         for place in range(rows * columns):
             oy, ox = place // columns, place % columns
-            total = (frame * rows * columns + place) * channels
+            total = (frame * rows * columns + place) * apart
             fresh = True
             for tap in range(geometry[0] * geometry[1]):
                 ky, kx = tap // geometry[1], tap % geometry[1]

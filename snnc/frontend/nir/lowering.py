@@ -129,8 +129,8 @@ class _Lowering:
         return made
 
     def _input(self, node: NirNode) -> _Value:
-        shape = tuple(np.atleast_1d(node.values["shape"]).astype(int).tolist())
-        if not shape or len(shape) > 3 or min(shape) < 1:
+        shape: Shape = tuple(np.atleast_1d(node.values["shape"]).astype(int).tolist())
+        if len(shape) not in (1, 2, 3) or min(shape) < 1:
             raise self._unlike(node, f"its shape is {shape}; give (features,) to (channels, height, width)")
         self._nodes.append(
             Encode(name=node.name, shape=shape, scale=self._scale, presented=Presented.SEQUENCE)
