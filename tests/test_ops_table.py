@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from snnc.errors import UnsupportedModelError
-from snnc.frontend import legacy, read_onnx, supported_operators
+from snnc.frontend import attention, legacy, read_onnx, supported_operators
 from snnc.frontend.loading import loaded_from
 from snnc.frontend.operators import OPERATORS, UNROLLED, operator_of
 from snnc.frontend.recurrent.layer import TYPES as ATTRIBUTES
@@ -35,7 +35,8 @@ WITHOUT_MEANING = {
     "Split": {"num_outputs"},  # counted from the outputs
     "Upsample": {"height_scale", "width_scale"},  # of opset 1, which is refused
 }
-READ_OF = {
+READ_OF: dict[str, Collection[str]] = {
+    **dict.fromkeys(("Attention", "com.microsoft::MultiHeadAttention"), attention.TYPES),
     "If": {"else_branch", "then_branch"},
     "Loop": {"body"},
     "Scan": {"body", "num_scan_inputs"}
@@ -73,8 +74,8 @@ def words(function: Any, seen: set[Any]) -> Iterator[str]:
 def test_every_attribute_is_read(row: Any) -> None:
     """One that is passed over would be a wrong value without a word."""
     unread = set(row.attributes) - OF_OLD
-    if row.name in UNROLLED:
-        assert unread <= READ_OF.get(row.name, ATTRIBUTES.keys())
+    if row.name in UNROLLED or row.name in READ_OF:
+        assert unread <= set(READ_OF.get(row.name, ATTRIBUTES))
         return
     kind = onnx.NodeProto(op_type=row.name.rpartition(":")[2], domain=row.domain)
     operator = operator_of(kind) or OPERATORS[row.name]

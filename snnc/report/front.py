@@ -104,10 +104,9 @@ def _plain_ticks(ax: Axes) -> None:
 
 
 def _number(ax: Axes, front: Sequence[Cost]) -> None:
-    """Number the points of the front from few operations to many, and say beside the picture what each is."""
-    ordered = sorted(front, key=lambda p: (p.synops, p.drop, p.label))
+    """Number the points of the front in its order, and say beside the picture what each is."""
     groups: list[tuple[np.ndarray, list[str]]] = []
-    for number, point in enumerate(ordered, 1):
+    for number, point in enumerate(front, 1):
         at = ax.transLimits.transform(ax.transScale.transform((point.synops, point.drop)))
         near = next((names for place, names in groups if np.abs(place - at).max() < NEAR), None)
         if near is None:
@@ -125,7 +124,7 @@ def _number(ax: Axes, front: Sequence[Cost]) -> None:
         )
     lines = [
         line if index == 0 else f"    {line}"
-        for number, point in enumerate(ordered, 1)
+        for number, point in enumerate(front, 1)
         for index, line in enumerate(textwrap.wrap(f"{number}  {plain(point.label)}", KEY))
     ]
     ax.annotate(
