@@ -34,7 +34,7 @@ def compile_ahead() -> int:
     addresses |= set(product_fields(channels=False).values()) | set(product_fields(channels=True).values())
     run_stages(np.zeros(0, STAGE), 0, 1, 0)
     nothing, spikes = np.zeros(0, np.int64), np.zeros(0, np.int8)
-    counting.pool(spikes, np.zeros(8, np.int64), np.zeros(8, np.int64), True, spikes)
+    counting.pool(spikes, np.zeros(9, np.int64), np.zeros(8, np.int64), True, spikes)
     counting.tally(spikes.reshape(0, 0, 0), 0, nothing, nothing, nothing)
     return len(addresses) + 3
 
