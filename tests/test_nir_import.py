@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,69 +14,27 @@ from snnc.cli import main
 from snnc.compiler.importing import import_nir
 from snnc.errors import InputError, NonFiniteError, UnsupportedModelError, UsageError
 from snnc.frontend.nir import Convention, lowered, read_nir
-from snnc.ir.snn import IntegrateFire, Readout, SnnGraph
+from snnc.ir.snn import Readout
 from snnc.numerics.quantisation import quantise_all
-from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests.nir_files import (
     CLASSES,
+    EXPORTERS,
     FEATURES,
     HIDDEN,
     STEPS,
-    Norse,
-    Sinabs,
     SnnTorch,
     SpikingJelly,
     dense,
     frames,
     run,
+    trains,
     vector,
     weights,
     write,
 )
 
 nir = pytest.importorskip("nir")
-
-EXPORTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
-    "snntorch subtract": ({"exporter": "snntorch", "reset": "subtract"}, SnnTorch.node, SnnTorch),
-    "snntorch zero": (
-        {"exporter": "snntorch", "reset": "value"},
-        SnnTorch.node,
-        partial(SnnTorch, reset="zero"),
-    ),
-    "snntorch synaptic": (
-        {"exporter": "snntorch", "reset": "subtract"},
-        partial(SnnTorch.node, alpha=0.8),
-        partial(SnnTorch, alpha=0.8),
-    ),
-    "snntorch synaptic zero": (
-        {"exporter": "snntorch", "reset": "value"},
-        partial(SnnTorch.node, alpha=0.8),
-        partial(SnnTorch, alpha=0.8, reset="zero"),
-    ),
-    "spikingjelly LIF": ({"exporter": "spikingjelly"}, SpikingJelly.node, SpikingJelly),
-    "spikingjelly LIF, input kept": (
-        {"exporter": "spikingjelly"},
-        partial(SpikingJelly.node, decay_input=False),
-        partial(SpikingJelly, decay_input=False),
-    ),
-    "spikingjelly IF": (
-        {"exporter": "spikingjelly"},
-        partial(SpikingJelly.node, tau=None),
-        partial(SpikingJelly, tau=None),
-    ),
-    "norse LIF": ({"exporter": "norse"}, Norse.node, Norse),
-    "norse IF": ({"exporter": "norse"}, partial(Norse.node, tau_inverse=None), partial(Norse, None)),
-    "sinabs LIF": ({"exporter": "sinabs"}, Sinabs.node, Sinabs),
-    "sinabs IF": ({"exporter": "sinabs"}, partial(Sinabs.node, tau=None), partial(Sinabs, None)),
-}
-
-
-def trains(graph: SnnGraph, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Return spikes of every population, (steps, rows, ...)."""
-    q = x.astype(np.int32)
-    names = tuple(node.name for node in graph.of_type(IntegrateFire))
-    return ReferenceSimulator().run(graph, q, x.shape[1], RecordOptions(trains=names)).trains
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
@@ -161,7 +118,7 @@ def test_signals_scales_thresholds_and_graphs_inside(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["snntorch subtract", "spikingjelly LIF", "sinabs LIF"])
 @pytest.mark.parametrize("delay", [0, 3])
 def test_recurrent_layers_and_delays(tmp_path: Path, name: str, delay: int) -> None:
-    """A layer that reads its own spikes of the step before, or of further ones, and those of the layer behind."""
+    """A layer that reads its own spikes of an earlier step, and those of the layer behind."""
     convention, node, layer = EXPORTERS[name]
     dt = Convention.chosen(**convention).dt
     a, b, c, d = weights(True)

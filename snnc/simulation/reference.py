@@ -359,10 +359,8 @@ def filtered(node: snn.IntegrateFire | snn.Readout, current: Iterable[NumberArra
     i: NumberArray | None = None
     for coarse in current:
         arriving = coarse * coarse.dtype.type(1 << node.fraction_bits)
-        if i is None or node.synapse_decay is None:
-            i = arriving
-        else:
-            i = leak(i, node.synapse_decay) + arriving
+        before = None if i is None or node.synapse_decay is None else leak(i, node.synapse_decay)
+        i = arriving if before is None else before + arriving
         yield i
 
 

@@ -1,6 +1,6 @@
 """A network run one step at a time: what it remembers is kept between the calls.
 
-Each step takes the same rules as :mod:`snnc.simulation.reference`, so that the values are the same, bit for bit.
+Each step takes the rules of :mod:`snnc.simulation.reference`, so that the values are the same, bit for bit.
 Simulators that compute layer by layer over all steps leave to it what delays close to a circle.
 """
 
@@ -127,7 +127,7 @@ def circle(graph: snn.SnnGraph) -> frozenset[str]:
     """Return the delays, and all nodes that depend on one and that one depends on."""
     delays = graph.of_type(snn.Delay)
     behind = {node.name for node in delays}
-    for node in graph:
+    for node in operations(graph):
         if not behind.isdisjoint(node.inputs):
             behind.add(node.name)
     before = graph.ancestors([node.source for node in delays])

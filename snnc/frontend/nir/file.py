@@ -75,7 +75,7 @@ class NirGraph:
         sha256: its hash.
         nodes: by name, each after all that it reads.
         inputs: what each node reads of its own step, in the order of the file.
-        late: what nodes at which a circle is entered read of the step before, or of further ones behind a Delay.
+        late: what nodes at which a circle is entered read of the step before, or, behind a Delay, of others.
     """
 
     path: Path
@@ -90,8 +90,8 @@ def read_nir(path: Path) -> NirGraph:
 
     Raises:
         InputError: it is missing, damaged, or no NIR file; a parameter is NaN or infinite.
-        UnsupportedModelError: a node or the version is unknown, or nobody can say which node of a circle reads
-            the step before.
+        UnsupportedModelError: a node or the version is unknown, or nothing says which node of a circle
+            reads the step before.
         UsageError: h5py is not installed.
     """
     try:

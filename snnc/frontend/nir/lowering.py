@@ -203,8 +203,8 @@ class _Lowering:
         if np.any(np.abs(delays - steps) > WHOLE_STEPS) or not 0 <= steps <= MOST_DELAY:
             raise self._unlike(
                 node,
-                f"its delays are {delays.min():g} to {delays.max():g} steps of {self._convention.dt:g}; one whole "
-                f"number for all of it, up to {MOST_DELAY}, is read",
+                f"its delays are {delays.min():g} to {delays.max():g} steps of {self._convention.dt:g}; one "
+                f"whole number for all of it, up to {MOST_DELAY}, is read",
             )
         if steps and value.bias.any():
             raise self._unlike(node, "it delays a bias: put it in front of the layer with the bias")

@@ -14,7 +14,7 @@ MOST_DELAY = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Delay(SnnNode):
-    """What a population or an input sent some steps before: ``y(t) = x(t - steps)``, and zero before the first.
+    """What a population or an input sent some steps before: ``y(t) = x(t - steps)``, and first nothing.
 
     It reads nothing of its own step. Its source may therefore come later in the graph, and the network is
     recurrent where the source depends on it. What a population can send in a step does not depend on what it
