@@ -210,14 +210,13 @@ def test_a_stream_that_keeps_its_state() -> None:
 
 def test_a_recording_is_streamed(tmp_path: Path, capsys: Any) -> None:
     encoder = snn.Encode(name="x", shape=(2, 4, 4), scale=1.0, presented=Presented.SEQUENCE)
-    one = np.ones(3, np.int32)
     nodes = (
         encoder,
         snn.Reshape(name="flat", inputs=("x",), shape=(32,)),
         snn.Linear(
             name="w", inputs=("flat",), shape=(3,), weight=np.arange(96, dtype=np.int8).reshape(3, 32)
         ),
-        snn.Readout(name="y", inputs=("w",), shape=(3,), bias=0 * one),
+        snn.Readout(name="y", inputs=("w",), shape=(3,), bias=np.zeros(3, np.int32)),
     )
     graph = snn.SnnGraph(name="events", timesteps=T, outputs=("y",), nodes=nodes, max_timesteps=64)
     save(Artefact(graph), tmp_path / "n.snn.onnx")
