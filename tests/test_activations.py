@@ -25,9 +25,10 @@ def both(nodes: list[ann.AnnNode], rows: FloatArray | None = None) -> tuple[Floa
         name="net", nodes=tuple(nodes), outputs=(nodes[-1].name,), output_names=(nodes[-1].name,)
     )
     graph.verify()
-    x = np.random.default_rng(SEED).normal(size=(3, *inputs[0].shape)).astype(np.float32) if rows is None else rows
-    found = AnnSession(graph, graph.outputs, 1).run(x)[nodes[-1].name]
-    return found, run_ann(graph, x)[0]
+    if rows is None:
+        rows = np.random.default_rng(SEED).normal(size=(3, *inputs[0].shape)).astype(np.float32)
+    found = AnnSession(graph, graph.outputs, 1).run(rows)[nodes[-1].name]
+    return found, run_ann(graph, rows)[0]
 
 
 def given_input(*shape: int) -> ann.Input:
