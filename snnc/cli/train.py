@@ -31,7 +31,6 @@ class Request(Learning):
     teacher_preprocess: Path | None
     smoothing: float
     weight_decay: float
-    precision: str
 
 
 @click.command("train", cls=Verb)
@@ -85,13 +84,6 @@ class Request(Learning):
     metavar="X",
     help="By how much a step of rate 1 shrinks a weight.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="auto",
-    show_default=True,
-    help="Of multiplications; auto takes bfloat16 where it is measured to be faster.",
-)
 @learning_options(
     rows="images",
     folder="OUT.training",
@@ -124,7 +116,6 @@ def command(terminal: Terminal, /, **options: Any) -> None:
         levels=request.levels,
         smoothing=request.smoothing,
         weight_decay=request.weight_decay,
-        precision=request.precision,
     )
     recipe = training_recipe(losses=request.losses(), **request.recipe())
     rows = read_named(request.data, ("x",), ("y",))

@@ -12,8 +12,6 @@ from snnc.training.recipe import Recipe
 
 MOST_LEVELS = 255
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-
 ALONE = {"labels": 1.0}
 """What is lowered without a teacher."""
 
@@ -32,8 +30,6 @@ class Course:
         smoothing: share of a label that is spread over all classes.
         weight_decay: by how much a step of rate 1 shrinks a weight.
         rise: share of the steps in which the rate rises.
-        precision: of the multiplications of the first stage; ``auto`` is bfloat16 where it is faster, which
-            is measured.
     """
 
     arch: str
@@ -41,7 +37,6 @@ class Course:
     smoothing: float = 0.1
     weight_decay: float = 0.02
     rise: float = 0.2
-    precision: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse values that train nothing.
@@ -49,12 +44,8 @@ class Course:
         Raises:
             UsageError: naming the option.
         """
-        for name, chosen, known in (
-            ("arch", self.arch, tuple(ARCHITECTURES)),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if chosen not in known:
-                raise UsageError(f"{name} {chosen!r} is unknown; known: {', '.join(known)}")
+        if self.arch not in ARCHITECTURES:
+            raise UsageError(f"arch {self.arch!r} is unknown; known: {', '.join(ARCHITECTURES)}")
         levels: object = self.levels
         if not isinstance(levels, int) or isinstance(levels, bool) or not 1 <= levels <= MOST_LEVELS:
             raise UsageError(f"levels must be a whole number from 1 to {MOST_LEVELS}, not {levels!r}")

@@ -1,4 +1,4 @@
-"""The neuron of training in one pass over memory, forward and backward, for float32 on a CPU.
+"""The neuron of training in one pass over memory, forward and backward, on a CPU.
 
 :class:`snnc.training.straight_through.Levels` says what is computed. As a dozen operations of torch, each of
 which reads and writes all values, it takes longer than the convolutions between narrow layers. Values of
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnc.ir.graph import FloatArray
+from snnc.ir.graph import FloatArray, NumberArray
 
 PARTS = 16
 """Into how many parts rows are cut: sums over them are the same on any number of threads."""
@@ -48,7 +48,8 @@ class Sums(NamedTuple):
 
 def usable(x: Tensor) -> bool:
     """Say whether values lie as the kernels read them."""
-    if x.dtype is not torch.float32 or x.device.type != "cpu" or not x.numel() or x.ndim < 2:
+    known = x.dtype in {torch.float32, torch.bfloat16} and x.device.type == "cpu"
+    if not known or not x.numel() or x.ndim < 2:
         return False
     return x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
 
@@ -70,7 +71,7 @@ def forward(
     columns = _spread(x, parameters)
     given, made = _rows(x), _rows(y)
     counts = made if k is None else _rows(k)
-    kernel, _ = _kernels()
+    kernel, _ = _kernels(x.dtype is torch.bfloat16)
 
     def part(number: int, rows: slice) -> None:
         kernel(given[rows], made[rows], counts[rows], columns, np.float32(start), counted)
@@ -98,7 +99,7 @@ def backward(
     counts = values if by_count is None else _rows(_like(by_count, x))
     columns = _spread(x, parameters)
     sums = np.zeros((PARTS, 4, given.shape[1]), np.float32)
-    _, kernel = _kernels()
+    _, kernel = _kernels(x.dtype is torch.bfloat16)
 
     def part(number: int, rows: slice) -> None:
         kernel(
@@ -128,7 +129,7 @@ def _last(x: Tensor) -> bool:
 
 def _like(gradient: Tensor, x: Tensor) -> Tensor:
     layout = torch.channels_last if _last(x) else torch.contiguous_format
-    return gradient.float().contiguous(memory_format=layout)
+    return gradient.to(x.dtype).contiguous(memory_format=layout)
 
 
 def _width(x: Tensor) -> int:
@@ -138,14 +139,17 @@ def _width(x: Tensor) -> int:
     return next(width for width in range(min(wanted, pixels), 0, -1) if pixels % width == 0)
 
 
-def _rows(x: Tensor) -> FloatArray:
-    """Return values as they lie, (rows, columns)."""
-    found: FloatArray
+def _rows(x: Tensor) -> NumberArray:
+    """Return values as they lie, (rows, columns); bfloat16 as the integers that it is."""
+    x = x.detach()
+    if x.dtype is torch.bfloat16:
+        x = x.view(torch.int16)
+    found: NumberArray
     if _last(x):
-        found = x.detach().permute(0, 2, 3, 1).reshape(-1, _width(x) * x.shape[1]).numpy()
+        found = x.permute(0, 2, 3, 1).reshape(-1, _width(x) * x.shape[1]).numpy()
     else:
-        found = x.detach().reshape(len(x), -1).numpy()
-    return found
+        found = x.reshape(len(x), -1).numpy()
+    return found if x.dtype is torch.float32 else found.view(np.uint16)
 
 
 def _spread(x: Tensor, parameters: Sequence[Tensor]) -> FloatArray:
@@ -173,64 +177,101 @@ def _all_parts(part: Callable[[int, slice], None], rows: int) -> None:
         list(_pool(threads).map(part, range(PARTS), slices))
 
 
-@cache
-def _kernels() -> tuple[Any, Any]:
-    """Return the compiled passes, forward and backward.
+def _single(row: Any, values: Any, bits: Any) -> None:
+    """Read a row of float32."""
+    for f in range(len(row)):
+        values[f] = row[f]
 
-    Each loop touches few arrays, so that the compiler can tell them apart and makes vectors of it.
+
+def _single_back(row: Any, values: Any, bits: Any) -> None:
+    """Write a row of float32."""
+    for f in range(len(row)):
+        row[f] = values[f]
+
+
+def _half(row: Any, values: Any, bits: Any) -> None:
+    """Read a row of bfloat16, which is the upper half of a float32."""
+    for f in range(len(row)):
+        bits[f] = np.uint32(row[f]) << np.uint32(16)
+
+
+def _half_back(row: Any, values: Any, bits: Any) -> None:
+    """Write a row of bfloat16, rounded to the nearest, ties to even."""
+    for f in range(len(row)):
+        odd = (bits[f] >> np.uint32(16)) & np.uint32(1)
+        row[f] = (bits[f] + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+
+
+@cache
+def _kernels(half: bool) -> tuple[Any, Any]:
+    """Return the compiled passes, forward and backward, for bfloat16 or float32.
+
+    Each loop touches few arrays, so that the compiler can tell them apart and makes vectors of it. What is
+    computed is float32 in either case.
     """
     from numba import njit
 
-    @njit(nogil=True, error_model="numpy")
+    compiled = njit(nogil=True, error_model="numpy")
+    read = compiled(_half if half else _single)
+    write = compiled(_half_back if half else _single_back)
+
+    @compiled
     def forwards(x: Any, y: Any, k: Any, p: Any, start: Any, counted: bool) -> None:
         offset, step, worth, lowest, levels = p[0], p[1], p[2], p[3], p[4]
+        u = np.empty_like(offset)
+        bits = u.view(np.uint32)
         for i in range(len(x)):
-            given, made = x[i], y[i]
-            for f in range(len(given)):
-                n = np.floor((given[f] + offset[f]) / step[f] + start)
+            read(x[i], u, bits)
+            for f in range(len(u)):
+                n = np.floor((u[f] + offset[f]) / step[f] + start)
                 n = np.float32(0) if n < 0 else n
-                made[f] = min(n, levels[f])
+                u[f] = min(n, levels[f])
             if counted:
-                k[i] = made
-            for f in range(len(given)):
-                made[f] = made[f] * worth[f] + lowest[f]
+                write(k[i], u, bits)
+            for f in range(len(u)):
+                u[f] = u[f] * worth[f] + lowest[f]
+            write(y[i], u, bits)
 
-    @njit(nogil=True, error_model="numpy")
+    @compiled
     def backwards(
         x: Any, by_value: Any, by_count: Any, by_x: Any, p: Any, start: Any, counted: bool, sums: Any
     ) -> None:
         offset, step, worth, levels, low, high = p[0], p[1], p[2], p[4], p[5], p[6]
-        u, g = np.empty_like(x[0]), np.empty_like(x[0])
+        u, g, value = np.empty_like(offset), np.empty_like(offset), np.empty_like(offset)
+        u_bits, g_bits, value_bits = u.view(np.uint32), g.view(np.uint32), value.view(np.uint32)
         for i in range(len(x)):
-            given, value, made = x[i], by_value[i], by_x[i]
-            for f in range(len(given)):
-                u[f] = (given[f] + offset[f]) / step[f]
-            for f in range(len(given)):
+            read(x[i], u, u_bits)
+            for f in range(len(u)):
+                u[f] = (u[f] + offset[f]) / step[f]
+            for f in range(len(u)):
                 n = np.floor(u[f] + start)
                 n = np.float32(0) if n < 0 else n
                 g[f] = min(n, levels[f])
+            read(by_value[i], value, value_bits)
             total = sums[2]
-            for f in range(len(given)):
+            for f in range(len(u)):
                 total[f] += value[f] * g[f]
             total = sums[3]
-            for f in range(len(given)):
+            for f in range(len(u)):
                 total[f] += value[f]
-            for f in range(len(given)):
-                g[f] = value[f] * worth[f]
             if counted:
-                count = by_count[i]
-                for f in range(len(given)):
-                    g[f] += count[f]
-            for f in range(len(given)):
+                read(by_count[i], g, g_bits)
+                for f in range(len(u)):
+                    g[f] += value[f] * worth[f]
+            else:
+                for f in range(len(u)):
+                    g[f] = value[f] * worth[f]
+            for f in range(len(u)):
                 w = u[f] + (start - np.float32(0.5))
                 g[f] = g[f] if (w > low[f]) & (w < high[f]) else np.float32(0)
             total = sums[0]
-            for f in range(len(given)):
+            for f in range(len(u)):
                 total[f] += g[f]
             total = sums[1]
-            for f in range(len(given)):
+            for f in range(len(u)):
                 total[f] += g[f] * u[f]
-            for f in range(len(given)):
-                made[f] = g[f] / step[f]
+            for f in range(len(u)):
+                g[f] /= step[f]
+            write(by_x[i], g, g_bits)
 
     return forwards, backwards

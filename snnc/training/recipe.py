@@ -31,6 +31,8 @@ FINISHES: Mapping[str, str] = {
 }
 """Finishing stages, for spikes whose order matters; :mod:`snnc.training.temporal` has the equations."""
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+
 AUGMENTATIONS = ("crop", "flip", "alternate", "cutout")
 
 LABELLED = 0.1
@@ -59,6 +61,8 @@ class Recipe:
         held_back: share of the training rows that decide, at most ``MOST_HELD``.
         seed: of order, augmentation and held-back rows.
         device: of torch: ``cpu``, ``cuda``.
+        precision: of the multiplications of the first stage; ``auto`` is bfloat16 where a second one follows
+            and it is faster, which is measured.
     """
 
     minutes: float | None = None
@@ -76,6 +80,7 @@ class Recipe:
     held_back: float = 0.1
     seed: int = 0
     device: str = "cpu"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse values that train nothing.
@@ -104,6 +109,8 @@ class Recipe:
             unknown = [each for each in getattr(self, name) if each not in known]
             if unknown:
                 raise UsageError(f"{name} {unknown[0]!r} is unknown; known: {', '.join(known)}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision {self.precision!r} is unknown; known: {', '.join(PRECISIONS)}")
         if self.finish is not None and self.finish not in FINISHES:
             raise UsageError(f"finish {self.finish!r} is unknown; known: {', '.join(FINISHES)}")
         if {"flip", "alternate"} <= set(self.augment):

@@ -164,13 +164,15 @@ class Stage:
         lesson, learner = self.lesson, self.learner
         layers = lesson.layers if {"features", "attention"} & set(lesson.weights) else ()
         source = Run({}, {}, {})
-        half = lesson.bfloat16 and isinstance(learner.network, AnnNetwork)
-        with torch.autocast(lesson.recipe.device, torch.bfloat16, enabled=half):
-            if lesson.teacher is not None:
-                with torch.no_grad():
-                    source = lesson.teacher(x, layers).in_float32()
-            learner.network.train()
-            learner.prepare()
+        device, half = lesson.recipe.device, lesson.bfloat16
+        if lesson.teacher is not None:
+            with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=half):
+                source = lesson.teacher(x, layers).in_float32()
+        learner.network.train()
+        learner.prepare()
+        # Integers are exact in float32 only.
+        half = half and isinstance(learner.network, AnnNetwork)
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             student = learner.run(x, layers).in_float32()
         steps: list[Run] = []
         if "anytime" in lesson.weights:

@@ -68,10 +68,8 @@ class Levels(torch.autograd.Function):
         ctx.save_for_backward(x, offset, step, worth, lowest, levels, low, high)
         ctx.start = start
         ctx.set_materialize_grads(False)
-        given = _in_float32(x)
-        if fused.usable(given):
-            y, k = fused.forward(given, (offset, step, worth, lowest, levels), start, counted=counted)
-            return y.to(x.dtype), None if k is None else k.to(x.dtype)
+        if fused.usable(x):
+            return fused.forward(x, (offset, step, worth, lowest, levels), start, counted=counted)
         u = (x + _along(offset, x)) / _along(step, x)
         k = torch.floor(u + start).clamp_(min=0)
         k = torch.minimum(k, _along(levels, x))
@@ -84,10 +82,9 @@ class Levels(torch.autograd.Function):
         by_value, by_count = gradients
         if by_value is None and by_count is None:
             return (None,) * 8
-        read = _in_float32(x)
-        if fused.usable(read):
+        if fused.usable(x):
             parameters = (offset, step, worth, lowest, levels, low, high)
-            by_x, sums = fused.backward(read, by_value, by_count, parameters, ctx.start)
+            by_x, sums = fused.backward(x, by_value, by_count, parameters, ctx.start)
         else:
             given = torch.zeros_like(x) if by_value is None else by_value
             u = (x + _along(offset, x)) / _along(step, x)
@@ -99,12 +96,7 @@ class Levels(torch.autograd.Function):
             made = (each.sum(dim=axes, dtype=step.dtype) for each in (g, g * u, given * k, given))
             by_x, sums = g / _along(step, x), fused.Sums(*made)
         by_offset, by_step = sums.passed / step, -sums.passed_input / step
-        return by_x.to(x.dtype), by_offset, by_step, sums.counts, sums.values, None, None, None
-
-
-def _in_float32(x: Tensor) -> Tensor:
-    """Return values as the kernels of a CPU read them; a pass over memory costs less than ten in bfloat16."""
-    return x.float() if x.dtype is torch.bfloat16 and x.device.type == "cpu" else x
+        return by_x, by_offset, by_step, sums.counts, sums.values, None, None, None
 
 
 def _along(values: Tensor, x: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ from snnc.training.lowering import spiking
 from snnc.training.memory import fitting, within_memory
 from snnc.training.pace import Pace
 from snnc.training.pixels import PIXELS, Pixels
-from snnc.training.plan import Plan, Speed
+from snnc.training.plan import Plan, Speed, precision
 from snnc.training.recipe import Recipe
 from snnc.training.rows import TrainingRows
 from snnc.training.spiking_network import SpikingNetwork
@@ -65,8 +65,6 @@ INTEGERS_RATE = 1e-4
 is good already."""
 
 TIMED_STEPS = 3
-FASTER = 0.9
-"""Share of the time of float32 below which bfloat16 is taken."""
 
 QUANTILES = 4096
 LEAST_SURE = 0.9
@@ -144,7 +142,7 @@ class Trainer:
         lowered = self._lowered(network.graph())
         integers = SpikingNetwork(lowered)
         recipe = replace(self.recipe, rate=min(self.recipe.rate, INTEGERS_RATE))
-        final = replace(lesson, recipe=recipe, pace=Pace(), bfloat16=False)
+        final = replace(lesson, recipe=recipe, pace=Pace())
         if second:
             self._stage("integers", Learner(integers, recipe), final, second)
         made, _ = run_pipeline(Pipeline.parse("quantise-weights", PASSES), integers.graph(), self._context())
@@ -240,7 +238,10 @@ class Trainer:
         found = Plan.read(self.folder, self.identity)
         if found is not None:
             return found
-        bfloat16, levels = self._precision(lesson, start)
+        bfloat16, levels = precision(
+            self.recipe,
+            lambda half: self._timed(replace(lesson, bfloat16=half), lambda: self._learning(start)),
+        )
         if self.recipe.minutes is None:
             found = Plan.of_epochs((1,), self.recipe, len(self.rows.trained))
         else:
@@ -252,17 +253,6 @@ class Trainer:
         found = replace(found, bfloat16=bfloat16)
         found.write(self.folder, self.identity)
         return found
-
-    def _precision(self, lesson: Lesson, start: ann.AnnGraph) -> tuple[bool, Speed | None]:
-        """Say whether bfloat16 is taken, and how fast the first stage then is, where that was measured."""
-        if self.course.precision != "auto":
-            return self.course.precision == "bfloat16", None
-        speeds = {
-            half: self._timed(replace(lesson, bfloat16=half), lambda: self._learning(start))
-            for half in (False, True)
-        }
-        chosen = speeds[True].step < FASTER * speeds[False].step
-        return chosen, speeds[chosen]
 
     def _timed(self, lesson: Lesson, make: Callable[[], AnnNetwork | SpikingNetwork]) -> Speed:
         def timed(recipe: Recipe) -> Speed:
