@@ -32,7 +32,7 @@ import torch
 from snnc.training import stage as stages
 from snnc.training.augmentation import mirrored
 from snnc.training.pace import Pace
-from snnc.training.straight_through import LearnedLevels, RoundedClip
+from snnc.training.straight_through import Levels
 from snnc.training.train import PROPERTY, Trained, train
 
 COURSE = Course(arch="tiny", precision="float32")
@@ -180,27 +180,77 @@ def test_images_that_are_none() -> None:
     assert Pixels.of(x.transpose(0, 3, 1, 2), y, "it").x.shape == (60, 3, 16, 16)
 
 
-def test_levels_in_one_pass_are_those_with_counts() -> None:
+def by_autograd(x: torch.Tensor, p: list[torch.Tensor], most: torch.Tensor, start: float) -> Any:
+    """Return values and counts by the equations, with straight-through gradients written another way."""
+    offset, step, worth, lowest, limit = (each.reshape(-1, 1, 1) for each in (*p, most))
+    u = (x + offset) / step
+    w = (u + start - 0.5).detach()
+    inside = torch.where(limit == 1, (w > -0.5) & (w < 1.5), (w > 0) & (w < limit))
+    k = torch.minimum(torch.floor(u.detach() + start).clamp(min=0), limit)
+    k = k + (u - u.detach()) * inside
+    return k * worth + lowest, k
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kernels_are_the_equations(layout: torch.memory_format, threads: int) -> None:
+    """On any number of threads, to the bit; against autograd, but for the order of sums."""
     generator = torch.Generator().manual_seed(0)
-    for levels in (1, 2, 4):
-        x = torch.randn(5, 3, 4, 4, generator=generator, requires_grad=True)
-        theta = torch.tensor([0.5, 1.0, 2.0], requires_grad=True)
-        weight = torch.randn(5, 3, 4, 4, generator=generator)
-        wide = theta.reshape(3, 1, 1)
-        slow = RoundedClip.apply(x * levels / wide, levels, 0.5) * wide / levels
-        expected = torch.autograd.grad((slow * weight).sum(), (x, theta))
-        fast = LearnedLevels.apply(x, theta, levels)
-        torch.testing.assert_close(fast, slow)
-        found = torch.autograd.grad((fast * weight).sum(), (x, theta))
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    found: list[list[torch.Tensor]] = []
+    before = torch.get_num_threads()
+    for used in (1, threads):
+        generator.manual_seed(0)
+        x = torch.randn(6, 5, 7, 3, generator=generator).to(memory_format=layout).requires_grad_()
+        p = [torch.rand(5, generator=generator) + 0.3 for _ in range(4)]
+        for each in p:
+            each.requires_grad_()
+        most = torch.tensor([0.0, 1, 2, 4, 15])
+        gy, gk = torch.randn(2, 6, 5, 7, 3, generator=generator)
+        torch.set_num_threads(used)
+        try:
+            y, k = Levels.apply(x, *p, most, 0.5, True)
+            bare, none = Levels.apply(x, *p, most, 0.5, False)
+            by_both = torch.autograd.grad((y * gy + k * gk).sum(), (x, *p))
+            by_value = torch.autograd.grad((bare * gy).sum(), (x, *p))
+        finally:
+            torch.set_num_threads(before)
+        assert none is None
+        torch.testing.assert_close(bare, y, rtol=0, atol=0)
+        y_, k_ = by_autograd(x, p, most, 0.5)
+        torch.testing.assert_close(y, y_, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(k, k_, rtol=0, atol=0)
+        for mine, loss in ((by_both, (y_ * gy + k_ * gk).sum()), (by_value, (y_ * gy).sum())):
+            expected = torch.autograd.grad(loss, (x, *p), retain_graph=True)
+            for one, other in zip(mine, expected, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        found.append([y, k, *by_both])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_what_is_not_finite_stays_so() -> None:
+    x = torch.tensor([[float("nan")], [1.0]])
+    one = torch.ones(1)
+    y, _ = Levels.apply(x, 0 * one, one, one, 0 * one, 4 * one, 0.5, False)
+    assert y.isnan().flatten().tolist() == [True, False]
+
+
+def test_levels_in_bfloat16_are_those_of_float32() -> None:
+    x = torch.linspace(-1, 3, 48).reshape(2, 3, 4, 2).bfloat16()
+    one = torch.ones(3)
+    y, k = Levels.apply(x, 0 * one, one / 4, one / 4, 0 * one, 8 * one, 0.5, True)
+    expected, counts = Levels.apply(x.float(), 0 * one, one / 4, one / 4, 0 * one, 8 * one, 0.5, True)
+    assert y.dtype is k.dtype is torch.bfloat16
+    assert torch.equal(y.float(), expected)
+    assert torch.equal(k.float(), counts)
 
 
 def test_gradients_of_one_value() -> None:
     """L = 2, theta = 1: u = 2 x; at x = 0.4 k = 1, so dy/dtheta = (1 - 0.8) / 2; at x = 3 it is 1."""
     x = torch.tensor([[0.4], [3.0], [-1.0]], requires_grad=True)
     theta = torch.tensor([1.0], requires_grad=True)
-    y = LearnedLevels.apply(x, theta, 2)
+    zero = torch.zeros(1)
+    y, _ = Levels.apply(x, zero, theta / 2, theta / 2, zero, zero + 2, 0.5, False)
     assert y.flatten().tolist() == [0.5, 1.0, 0.0]
     for row, (dx, dtheta) in enumerate([(1.0, 0.1), (0.0, 1.0), (0.0, 0.0)]):
         found = torch.autograd.grad(y[row].sum(), (x, theta), retain_graph=True)

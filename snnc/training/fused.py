@@ -1,0 +1,236 @@
+"""The neuron of training in one pass over memory, forward and backward, for float32 on a CPU.
+
+:class:`snnc.training.straight_through.Levels` says what is computed. As a dozen operations of torch, each of
+which reads and writes all values, it takes longer than the convolutions between narrow layers. Values of
+which the channels come last are read as they lie: as rows of whole channels, (rows, columns), where each
+column belongs to one channel.
+"""
+
+# Where torch is absent, the checkers see its names as Any.
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnc.ir.graph import FloatArray
+
+PARTS = 16
+"""Into how many parts rows are cut: sums over them are the same on any number of threads."""
+
+COLUMNS = 512
+"""About how many columns a row has where channels come last: enough for vectors, and still in the cache."""
+
+
+class Sums(NamedTuple):
+    """Sums over all values of a channel, each (channels,), by which gradients of its parameters are made.
+
+    Attributes:
+        passed: of the gradient by the count, where nothing is clipped.
+        passed_input: of the same times ``u``.
+        counts: of the gradient by the value, times the count.
+        values: of the gradient by the value.
+    """
+
+    passed: Tensor
+    passed_input: Tensor
+    counts: Tensor
+    values: Tensor
+
+
+def usable(x: Tensor) -> bool:
+    """Say whether values lie as the kernels read them."""
+    if x.dtype is not torch.float32 or x.device.type != "cpu" or not x.numel() or x.ndim < 2:
+        return False
+    return x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
+
+
+def forward(
+    x: Tensor, parameters: Sequence[Tensor], start: float, *, counted: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return values and counts.
+
+    Args:
+        x: (batch, channels, ...), for which :func:`usable` holds.
+        parameters: offset, step, worth, lowest, levels, low and high of
+            :class:`snnc.training.straight_through.Levels`, each (channels,).
+        start: initial potential, in steps.
+        counted: whether counts are wanted.
+    """
+    y = torch.empty_like(x)
+    k = torch.empty_like(x) if counted else None
+    columns = _spread(x, parameters)
+    given, made = _rows(x), _rows(y)
+    counts = made if k is None else _rows(k)
+    kernel, _ = _kernels()
+
+    def part(number: int, rows: slice) -> None:
+        kernel(given[rows], made[rows], counts[rows], columns, np.float32(start), counted)
+
+    _all_parts(part, len(given))
+    return y, k
+
+
+def backward(
+    x: Tensor, by_value: Tensor | None, by_count: Tensor | None, parameters: Sequence[Tensor], start: float
+) -> tuple[Tensor, Sums]:
+    """Return the gradient by ``x``, and sums.
+
+    Args:
+        x: as above.
+        by_value: gradient by the values; ``None`` for zeros.
+        by_count: gradient by the counts; likewise.
+        parameters: as above.
+        start: as above.
+    """
+    given, found = _rows(x), torch.empty_like(x)
+    made = _rows(found)
+    nothing = torch.zeros_like(x) if by_value is None else _like(by_value, x)
+    values = _rows(nothing)
+    counts = values if by_count is None else _rows(_like(by_count, x))
+    columns = _spread(x, parameters)
+    sums = np.zeros((PARTS, 4, given.shape[1]), np.float32)
+    _, kernel = _kernels()
+
+    def part(number: int, rows: slice) -> None:
+        kernel(
+            given[rows],
+            values[rows],
+            counts[rows],
+            made[rows],
+            columns,
+            np.float32(start),
+            by_count is not None,
+            sums[number],
+        )
+
+    _all_parts(part, len(given))
+    total = sums.sum(axis=0, dtype=np.float64)
+    channels = x.shape[1]
+    by_channel = (
+        total.reshape(4, -1, channels).sum(axis=1) if _last(x) else total.reshape(4, channels, -1).sum(axis=2)
+    )
+    return found, Sums(*torch.from_numpy(by_channel.astype(np.float32)))
+
+
+def _last(x: Tensor) -> bool:
+    """Whether the channels of maps come last."""
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _like(gradient: Tensor, x: Tensor) -> Tensor:
+    layout = torch.channels_last if _last(x) else torch.contiguous_format
+    return gradient.float().contiguous(memory_format=layout)
+
+
+def _width(x: Tensor) -> int:
+    """Return how many pixels make a row, where channels come last: a divisor of their number."""
+    pixels = x.numel() // x.shape[1]
+    wanted = max(1, COLUMNS // x.shape[1])
+    return next(width for width in range(min(wanted, pixels), 0, -1) if pixels % width == 0)
+
+
+def _rows(x: Tensor) -> FloatArray:
+    """Return values as they lie, (rows, columns)."""
+    found: FloatArray
+    if _last(x):
+        found = x.detach().permute(0, 2, 3, 1).reshape(-1, _width(x) * x.shape[1]).numpy()
+    else:
+        found = x.detach().reshape(len(x), -1).numpy()
+    return found
+
+
+def _spread(x: Tensor, parameters: Sequence[Tensor]) -> FloatArray:
+    """Return parameters by column, (parameters, columns)."""
+    given = np.stack([each.detach().numpy() for each in parameters]).astype(np.float32)
+    if _last(x):
+        return np.tile(given, (1, _width(x)))
+    return np.repeat(given, x[0, 0].numel(), axis=1)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "snnc-training")
+
+
+def _all_parts(part: Callable[[int, slice], None], rows: int) -> None:
+    """Do each part, on as many threads as torch may use."""
+    bounds = [rows * number // PARTS for number in range(PARTS + 1)]
+    slices = [slice(*pair) for pair in pairwise(bounds)]
+    threads = torch.get_num_threads()
+    if threads == 1:
+        for number, each in enumerate(slices):
+            part(number, each)
+    else:
+        list(_pool(threads).map(part, range(PARTS), slices))
+
+
+@cache
+def _kernels() -> tuple[Any, Any]:
+    """Return the compiled passes, forward and backward.
+
+    Each loop touches few arrays, so that the compiler can tell them apart and makes vectors of it.
+    """
+    from numba import njit
+
+    @njit(nogil=True, error_model="numpy")
+    def forwards(x: Any, y: Any, k: Any, p: Any, start: Any, counted: bool) -> None:
+        offset, step, worth, lowest, levels = p[0], p[1], p[2], p[3], p[4]
+        for i in range(len(x)):
+            given, made = x[i], y[i]
+            for f in range(len(given)):
+                n = np.floor((given[f] + offset[f]) / step[f] + start)
+                n = np.float32(0) if n < 0 else n
+                made[f] = min(n, levels[f])
+            if counted:
+                k[i] = made
+            for f in range(len(given)):
+                made[f] = made[f] * worth[f] + lowest[f]
+
+    @njit(nogil=True, error_model="numpy")
+    def backwards(
+        x: Any, by_value: Any, by_count: Any, by_x: Any, p: Any, start: Any, counted: bool, sums: Any
+    ) -> None:
+        offset, step, worth, levels, low, high = p[0], p[1], p[2], p[4], p[5], p[6]
+        u, g = np.empty_like(x[0]), np.empty_like(x[0])
+        for i in range(len(x)):
+            given, value, made = x[i], by_value[i], by_x[i]
+            for f in range(len(given)):
+                u[f] = (given[f] + offset[f]) / step[f]
+            for f in range(len(given)):
+                n = np.floor(u[f] + start)
+                n = np.float32(0) if n < 0 else n
+                g[f] = min(n, levels[f])
+            total = sums[2]
+            for f in range(len(given)):
+                total[f] += value[f] * g[f]
+            total = sums[3]
+            for f in range(len(given)):
+                total[f] += value[f]
+            for f in range(len(given)):
+                g[f] = value[f] * worth[f]
+            if counted:
+                count = by_count[i]
+                for f in range(len(given)):
+                    g[f] += count[f]
+            for f in range(len(given)):
+                w = u[f] + (start - np.float32(0.5))
+                g[f] = g[f] if (w > low[f]) & (w < high[f]) else np.float32(0)
+            total = sums[0]
+            for f in range(len(given)):
+                total[f] += g[f]
+            total = sums[1]
+            for f in range(len(given)):
+                total[f] += g[f] * u[f]
+            for f in range(len(given)):
+                made[f] = g[f] / step[f]
+
+    return forwards, backwards
