@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.frontend import SourceModel, read_onnx
 from snnc.ir import ann
-from snnc.simulation.reference import run_ann
+from snnc.simulation.ann_reference import run_ann
 
 Array = NDArray[Any]
 NEWEST_TESTED = 23

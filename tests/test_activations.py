@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from snnc.ir import ann
 from snnc.ir.function import IDENTITY, OPERATORS, Function
 from snnc.ir.graph import FloatArray
-from snnc.simulation.reference import run_ann
+from snnc.simulation.ann_reference import run_ann
 from snnc.source.ann_session import AnnSession
 
 SEED = 5

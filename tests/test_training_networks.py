@@ -24,8 +24,9 @@ from snnc.ir.operations import ANN_KINDS
 from snnc.numerics.quantisation import quantise_all
 from snnc.passes import PASSES
 from snnc.pipeline import Pipeline, run_pipeline
+from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.protocol import RecordOptions
-from snnc.simulation.reference import ReferenceSimulator, encode_all, fire, run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode_all, fire
 from tests.ann_graphs import Builder, context, residual_network
 
 if importlib.util.find_spec("torch") is None:

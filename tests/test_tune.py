@@ -52,7 +52,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     path = network(tmp_path_factory.mktemp("tune"))
     x = np.random.default_rng(0).standard_normal((ROWS, 1, 6, 6)).astype(np.float32)
     from snnc.frontend import read_onnx
-    from snnc.simulation.reference import run_ann
+    from snnc.simulation.ann_reference import run_ann
 
     answers, _ = run_ann(read_onnx(path).graph, x)
     return Material(path, x, answers.argmax(axis=1))

@@ -1,6 +1,6 @@
 """A network of the ANN dialect as a module of torch: as it is, or rounded to the levels of T steps.
 
-As it is, it computes what :func:`snnc.simulation.reference.run_ann` does. With ``timesteps``, a rectifier
+As it is, it computes what :func:`snnc.simulation.ann_reference.run_ann` does. With ``timesteps``, a rectifier
 with a threshold gives what a population's count stands for, ``n = T M`` levels above the floor ``l``::
 
     k = clip(floor(n (x + shift - l) / (theta - l) + 1/2), 0, n)        y = l + (theta - l) k / n - shift
