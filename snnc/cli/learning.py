@@ -32,6 +32,8 @@ class Learning:
     checkpoints: Path | None
     metrics: Path | None
     precision: str
+    density: float | None
+    regrow: str
     device: str
     seed: int
     threads: int | None
@@ -53,6 +55,8 @@ class Learning:
             "seed": self.seed,
             "device": self.device,
             "precision": self.precision,
+            "density": self.density,
+            "regrow": self.regrow,
         }
 
     def losses(self) -> Mapping[str, float] | None:
@@ -140,6 +144,19 @@ def learning_options(
             type=click.Path(path_type=Path),
             metavar="FILE.jsonl",
             help="Write every measurement on the rows held back, one JSON object a line.",
+        ),
+        click.option(
+            "--density",
+            type=share,
+            metavar="SHARE",
+            help="Share of the weights of every layer that stay; by default all.",
+        ),
+        click.option(
+            "--regrow",
+            type=click.Choice(["gradient", "random", "none"]),
+            default="gradient",
+            show_default=True,
+            help="With --density: which weights grow again in the place of the smallest.",
         ),
         click.option(
             "--precision",
