@@ -229,7 +229,19 @@ ARGUMENTS: dict[str, Any] = {
 PRODUCTS = {
     *("cut", "found", "costs", "neurons", "sets", "kept"),
     *("widths", "program", "places", "golden", "layers", "group", "order", "exact", "backend", "profile"),
-    *("node", "context", "counted", "ann_macs", "outputs", "rows", "factors", "source", "model", "name"),
+    *(
+        "node",
+        "context",
+        "counted",
+        "ann_macs",
+        "outputs",
+        "rows",
+        "batch",
+        "factors",
+        "source",
+        "model",
+        "name",
+    ),
 }
 """Arguments that are made from the same network, or only together with one: their makers refuse it."""
 

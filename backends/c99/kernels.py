@@ -60,6 +60,18 @@ static void present_${n0}_$n1(const $t0 *values, int32_t times, int32_t size, $t
     }
 }
 """,
+    "hold": """
+/* Put what was sent behind what is held, of so many steps, the oldest of which is forgotten. */
+static void hold_${n0}_$n1(const $t0 *sent, int32_t size, int32_t steps, $t1 *held)
+{
+    for (int32_t i = 0; i < (steps - 1) * size; i++) {
+        held[i] = held[i + size];
+    }
+    for (int32_t i = 0; i < size; i++) {
+        held[(steps - 1) * size + i] = ($t1)sent[i];
+    }
+}
+""",
     "rest": """
 static void rest_$n0(const int32_t *values, int32_t times, int32_t pixels, int32_t channels, $t0 *out)
 {

@@ -22,6 +22,7 @@ from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.protocol import RecordOptions, Trace, check_run
 from snnc.simulation.reference import presented
+from snnc.simulation.stepping import around_delays
 
 T = TypeVar("T")
 
@@ -84,12 +85,27 @@ class NumbaSimulator:
         batch, given = check_run(graph, inputs, timesteps, given)
         frames = _frames_given(graph, batch)
         given = {**frames, **given}
-        request = self._request(graph, timesteps, record, tuple(given))
-        trains = {name: given[name] for name in request.given}
-        trace = self._run(self._prepare(request, batch, trains), len(batch))
+
+        def run(record: RecordOptions, given: Mapping[str, NumberArray]) -> Trace:
+            return self._layers(graph, batch, timesteps, record, given)
+
+        trace = around_delays(run, graph, batch, timesteps, record, given)
         kind = np.int32 if graph.integer else np.float32
         trace.trains |= {n: train.astype(kind) for n, train in frames.items() if n in record.trains}
         return trace
+
+    def _layers(
+        self,
+        graph: SnnGraph,
+        batch: Batch,
+        timesteps: int,
+        record: RecordOptions,
+        given: Mapping[str, NumberArray],
+    ) -> Trace:
+        """Run a network layer by layer, each over all steps."""
+        request = self._request(graph, timesteps, record, tuple(given))
+        trains = {name: given[name] for name in request.given}
+        return self._run(self._prepare(request, batch, trains), len(batch))
 
     def _request(
         self, graph: SnnGraph, timesteps: int, record: RecordOptions, given: tuple[str, ...]

@@ -21,7 +21,7 @@ from snnc.ir import snn
 from snnc.ir.graph import NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Operation, operations
+from snnc.ir.operations import Operation, operations, unmatched
 from snnc.simulation.protocol import check_run
 
 
@@ -124,6 +124,8 @@ class SpikingModule(nn.Module):
                     self._keep(number, node, name, None if values is None else values.astype(self._numpy))
             case snn.Readout():
                 self._learn(number, node, "bias", node.bias)
+            case snn.Delay():
+                raise unmatched(node)
             case _:
                 array = array_of(node)
                 if array is not None and array.learned:
@@ -344,6 +346,8 @@ class SpikingModule(nn.Module):
                 return total
             case snn.CountFunction():
                 return self._changed(node, read, state)
+            case snn.Delay():
+                raise unmatched(node)
             case _:
                 array = array_of(node)
                 return propagated(node, read, None if array is None else self.array(node.name, array.name))

@@ -117,6 +117,18 @@ _PLAIN = {
     padded = Pad(flat, ends)
     y = Gather<axis = 1>(padded, index)
 }""",
+    # Of what is held, (batch, steps, *shape), the oldest is sent, and the newest is put behind the rest.
+    "Delay": """<source, steps> (held) => (sent) {
+    oldest = Constant<value_int = 0>()
+    sent = Gather<axis = 1>(held, oldest)
+}""",
+    "Hold": """(held, newest) => (new_held) {
+    second = Constant<value_ints = [1]>()
+    end = Constant<value_ints = [1024]>()
+    rest = Slice(held, second, end, second)
+    step = Unsqueeze(newest, second)
+    new_held = Concat<axis = 1>(rest, step)
+}""",
     "Readout": """<scale> (current, total) => (new_total) {
     new_total = Add(total, current)
 }""",

@@ -23,6 +23,7 @@ from snnc.ir.snn import (
     MOST_BREAKPOINTS,
     Concat,
     ConstantCurrent,
+    Delay,
     Encode,
     IntegrateFire,
     Presented,
@@ -153,6 +154,9 @@ class _Reader:
                 return ConstantCurrent(**common, values=self.arrays[node.input[0]])
             case "Concat":
                 return Concat(**common)
+            case "Delay":
+                steps = index(settings["steps"])
+                return Delay(**common, source=settings["source"].decode(), steps=steps)
             case "ReadoutLeaky":
                 gain = np.array(settings["gain"], np.float32)
                 found, leak = read_leak(settings, parameters[1:])

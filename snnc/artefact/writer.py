@@ -36,6 +36,7 @@ from snnc.ir.snn import (
     ConstantCurrent,
     CountFunction,
     CountMaxPool,
+    Delay,
     Encode,
     Function,
     IntegrateFire,
@@ -100,10 +101,14 @@ class _Writer:
         self.order = {name: str(place) for name, place in order.items()}
         self.tensors: dict[str, str] = {}  # the value of each node
         self.finals: dict[str, tuple[str, str]] = {}  # N and v of each population
+        self.held: dict[str, State] = {}  # what each delay holds
 
     def model(self, states: bool) -> onnx.ModelProto:
         for node in operations(self.graph):
             self.write(node)
+        for name, held in self.held.items():
+            newest = self.tensors[self.graph[name].earlier[0]]
+            self.draft.call(self.draft.inside, "Hold", [held.before, newest], [held.after], {})
         if self.looped:
             self.draft.close_loop(self.graph.settle_steps)
         element = self.draft.carrier if self.encoded else TensorProto.FLOAT
@@ -147,6 +152,8 @@ class _Writer:
                 self.stateless(node)
             case CountFunction():
                 self.count_function(node)
+            case Delay():
+                self.delay(node)
             case _:
                 self.stateless(node)
 
@@ -247,6 +254,17 @@ class _Writer:
         """Return a state of a node, of its shape, that begins at zero."""
         silence = self.draft.silence(node.shape, f"{node.name}.{what}(0)")
         return self.draft.carry(silence, node.shape, f"{node.name}.{what}")
+
+    def delay(self, node: Delay) -> None:
+        shape = (node.steps, *node.shape)
+        silence = self.draft.silence(shape, f"{node.name}.held(0)")
+        self.held[node.name] = held = self.draft.carry(silence, shape, f"{node.name}.held")
+        self.declare(node)
+        attributes: Attributes = {"source": node.source, "steps": node.steps}
+        call = self.draft.call(
+            self.draft.inside, "Delay", [held.before], [self.tensors[node.name]], attributes
+        )
+        self.mark(call, node)
 
     def step_function(
         self, node: IntegrateFire, points: NumberArray, values: NumberArray

@@ -6,14 +6,15 @@ What a trained network computes is defined by :func:`snnc.simulation.ann_referen
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir import snn
-from snnc.ir.batch import Given, Rows, joined, rows_of
+from snnc.ir.batch import Batch, Given, Rows, joined, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.leak import DECAY_BITS
@@ -58,28 +59,55 @@ def fire(
     Returns:
         The spikes, (T + K, batch, *shape), and the final potentials, (batch, *shape).
     """
+    charge = None
+    if schedule is Schedule.LAYERWISE:
+        rank = len(node.shape)
+        charge = timesteps * per_channel(node.bias, rank) + current.sum(axis=0)
+    spikes = np.zeros_like(current)
+    v = spikes[0]
+    for t, (_, s, left) in enumerate(firing_steps(node, current, timesteps, charge)):
+        spikes[t], v = s, left
+    return spikes, v
+
+
+def firing_steps(
+    node: snn.IntegrateFire,
+    current: Iterable[NumberArray],
+    timesteps: int,
+    charge: NumberArray | None = None,
+) -> Iterator[tuple[NumberArray, NumberArray, NumberArray]]:
+    """Yield of each step the potential that is reached, the spikes, and the potential that is left.
+
+    Args:
+        node: the population.
+        current: of each step, (batch, *shape), taken one by one; the last ones may depend on spikes before.
+        timesteps: T.
+        charge: (batch, *shape), all that arrives in a run, where a population integrates it before it fires.
+    """
     rank = len(node.shape)
     theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
     rule, limit = firing(node), node.neuron.limit
     if rule is Firing.LEAKY:
-        return fire_leaky(node, current)
+        yield from leaky_steps(node, current)
+        return
     capacity = node.neuron.capacity(timesteps)
-    barrier = schedule is Schedule.LAYERWISE
-    v = np.broadcast_to(per_channel(node.v_init, rank), current.shape[1:]).astype(current.dtype)
-    count = np.zeros(current.shape[1:], np.int64)
-    spikes = np.zeros_like(current)
-    if barrier:
-        v = v + timesteps * bias + current.sum(axis=0)
-    for t in range(len(current)):
+    v: NumberArray | None = None
+    count = np.zeros(1, np.int64)
+    for t, arriving in enumerate(current):
+        if v is None:
+            v = _at_rest(node, arriving)
+            v = v if charge is None else v + charge
+            count = np.zeros(arriving.shape, np.int64)
         m = v
-        if not barrier:
-            m = m + current[t]
+        if charge is None:
+            m = m + arriving
             if t < timesteps:
                 m = m + bias
         if rule is Firing.STEPS:
             change = step_function(node, m) - count
             s = change if limit is None else np.clip(change, -limit, limit)
-            v, count, spikes[t] = m, count + s, s
+            v, count = m, count + s
+            yield m, s, v
             continue
         wanted = np.floor_divide(m, theta)
         match rule:
@@ -90,7 +118,7 @@ def fire(
                 low = -count
                 if limit is not None:
                     high, low = np.minimum(high, limit), np.maximum(low, -limit)
-                if barrier:
+                if charge is not None:
                     low = np.zeros_like(low)
                 if node.negative_threshold is not None:
                     wanted = np.where(
@@ -100,57 +128,57 @@ def fire(
             case _:
                 raise unmatched(rule)
         v = m - s * theta
-        count += s.astype(np.int64)
-        spikes[t] = s
-    return spikes, v
+        count = count + s.astype(np.int64)
+        yield m, s, v
 
 
-def fire_leaky(node: snn.IntegrateFire, current: NumberArray) -> tuple[NumberArray, NumberArray]:
-    """Run one leaky population; as :func:`fire`, of whose arguments it needs no others."""
-    spikes = np.zeros_like(current)
-    v = spikes[0]
-    for t, (_, s, left) in enumerate(leaky_steps(node, current)):
-        spikes[t], v = s, left
-    return spikes, v
+def _at_rest(node: snn.IntegrateFire, current: NumberArray) -> NumberArray:
+    """Return the potentials before the first step, as many as there are currents, (batch, *shape)."""
+    start = np.broadcast_to(per_channel(node.v_init, len(node.shape)), current.shape)
+    return start.astype(current.dtype)
 
 
 def leaky_steps(
-    node: snn.IntegrateFire, current: NumberArray
+    node: snn.IntegrateFire, current: Iterable[NumberArray]
 ) -> Iterator[tuple[NumberArray, NumberArray, NumberArray]]:
-    """Yield of each step the potential that is reached, the spikes, and the potential that is left.
+    """Yield the same as :func:`firing_steps` of a leaky population.
 
     Args:
         node: the population.
-        current: (T, batch, *shape), the summed current of every step.
+        current: of each step, (batch, *shape), taken one by one.
     """
     rank = len(node.shape)
     theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
     taken = theta if node.reset_by is None else per_channel(node.reset_by, rank)
-    v = np.broadcast_to(per_channel(node.v_init, rank), current.shape[1:]).astype(current.dtype)
-    resting = np.zeros(current.shape[1:], np.int64)
+    v: NumberArray | None = None
+    resting = np.zeros(1, np.int64)
     for i in filtered(node, current):
+        if v is None:
+            v, resting = _at_rest(node, i), np.zeros(i.shape, np.int64)
         m = leak(v, node.decay) + i + bias
         awake = resting == 0
-        s = np.where(awake, np.clip(np.floor_divide(m, theta), 0, node.neuron.limit), 0).astype(current.dtype)
+        s = np.where(awake, np.clip(np.floor_divide(m, theta), 0, node.neuron.limit), 0).astype(i.dtype)
         after = m - s * taken
         if node.reset_to is not None:
-            after = np.where(s > 0, per_channel(node.reset_to, rank), m).astype(current.dtype)
+            after = np.where(s > 0, per_channel(node.reset_to, rank), m).astype(i.dtype)
         m = np.where(awake, m, v)
         v = np.where(awake, after, v)
         resting = np.where(s > 0, node.refractory, np.maximum(resting - 1, 0))
         yield m, s, v
 
 
-def filtered(node: snn.IntegrateFire | snn.Readout, current: NumberArray) -> Iterator[NumberArray]:
+def filtered(node: snn.IntegrateFire | snn.Readout, current: Iterable[NumberArray]) -> Iterator[NumberArray]:
     """Yield the current that reaches the potential of a leaky node in each step, (batch, *shape).
 
     Args:
         node: the population or read-out.
-        current: (T, batch, *shape), the summed current of every step.
+        current: of each step, (batch, *shape), taken one by one.
     """
-    i = np.zeros_like(current[0])
-    for arriving in current * current.dtype.type(1 << node.fraction_bits):
-        i = arriving if node.synapse_decay is None else leak(i, node.synapse_decay) + arriving
+    i: NumberArray | None = None
+    for coarse in current:
+        arriving = coarse * coarse.dtype.type(1 << node.fraction_bits)
+        before = None if i is None or node.synapse_decay is None else leak(i, node.synapse_decay)
+        i = arriving if before is None else before + arriving
         yield i
 
 
@@ -166,12 +194,23 @@ def leak(v: NumberArray, decay: NumberArray | None) -> NumberArray:
 
 def leaky_readout(node: snn.Readout, current: NumberArray) -> NumberArray:
     """Return the potentials of a leaky read-out after each step, (T, batch, *shape)."""
-    y = np.zeros_like(current)
-    before = np.zeros_like(current[0])
+    return np.stack(list(readout_steps(node, current, len(current))))
+
+
+def readout_steps(node: snn.Readout, current: Iterable[NumberArray], timesteps: int) -> Iterator[NumberArray]:
+    """Yield what a read-out holds after each step, (batch, *shape).
+
+    Args:
+        node: the read-out.
+        current: of each step, (batch, *shape), taken one by one.
+        timesteps: T, the steps with a bias.
+    """
+    y: NumberArray | None = None
     for t, i in enumerate(filtered(node, current)):
-        before = leak(before, node.decay) + i + per_channel(node.bias, len(node.shape)).astype(current.dtype)
-        y[t] = before
-    return y
+        bias = per_channel(node.bias, len(node.shape)).astype(i.dtype)
+        before = np.zeros_like(i) if y is None else leak(y, node.decay) if node.leaky else y
+        y = before + i + bias if node.leaky or t < timesteps else before + i
+        yield y
 
 
 def step_function(node: snn.IntegrateFire, v: NumberArray) -> IntArray:
@@ -186,7 +225,7 @@ def step_function(node: snn.IntegrateFire, v: NumberArray) -> IntArray:
 
 
 class ReferenceSimulator:
-    """The spiking dialect, layer by layer over all steps: feed-forward networks without delay allow it."""
+    """The spiking dialect, layer by layer over all steps; what delays close to circles, by repetition."""
 
     name: ClassVar[str] = "reference"
 
@@ -201,6 +240,34 @@ class ReferenceSimulator:
     ) -> Trace:
         """Simulate; see :class:`snnc.simulation.protocol.Simulator`."""
         batch, given = check_run(graph, inputs, timesteps, given)
+        needed = graph.ancestors(record.until or graph.outputs, frozenset(given))
+        delays = [n for n in graph.of_type(snn.Delay) if n.name in needed and n.name not in given]
+        if not delays:
+            return self._once(graph, batch, timesteps, record, given)
+        # In a run whose delays give nothing the first step is right; in the next one the second is, too.
+        steps = timesteps + graph.settle_steps
+        sources = tuple(dict.fromkeys(node.source for node in delays))
+        until = (*(record.until or graph.outputs), *sources)
+        asked = replace(record, trains=(*record.trains, *sources), until=until)
+        kind = np.int32 if graph.integer else np.float32
+        held: dict[str, NumberArray] = {n.name: np.zeros((steps, len(batch), *n.shape), kind) for n in delays}
+        while True:
+            trace = self._once(graph, batch, timesteps, asked, {**given, **held})
+            found = {n.name: delayed({**given, **trace.trains}[n.source], n.steps) for n in delays}
+            if all(np.array_equal(found[name], train) for name, train in held.items()):
+                trace.trains = {n: t for n, t in {**trace.trains, **held}.items() if n in record.trains}
+                return trace
+            held = found
+
+    def _once(
+        self,
+        graph: snn.SnnGraph,
+        batch: Batch,
+        timesteps: int,
+        record: RecordOptions,
+        given: Mapping[str, NumberArray],
+    ) -> Trace:
+        """Simulate a network whose delayed spikes are given."""
         rows = len(batch)
         steps = timesteps + graph.settle_steps
         needed = graph.ancestors(record.until or graph.outputs, frozenset(given))
@@ -214,6 +281,8 @@ class ReferenceSimulator:
         for node in operations(graph):
             if node.name not in needed:
                 continue
+            if isinstance(node, snn.Delay) and node.name not in given:
+                raise InternalError(f"what {node.name!r} delays is not known yet")
             if node.name in given:
                 trains[node.name] = given[node.name].astype(wide)
                 continue
@@ -245,6 +314,13 @@ class ReferenceSimulator:
             trains[node.name] = train
         trace.add_outputs(graph, totals)
         return trace
+
+
+def delayed(train: NumberArray, steps: int) -> NumberArray:
+    """Return what was sent some steps before, (T, batch, *shape), and nothing before the first."""
+    found = np.zeros_like(train)
+    found[steps:] = train[: max(0, len(train) - steps)]
+    return found
 
 
 def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
@@ -293,7 +369,7 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
             y = flat[slices(node)]
         case snn.Gather():
             y = gathered(flat, node.index)
-        case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout():
+        case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout() | snn.Delay():
             raise InternalError(f"{node.name!r} has a state or no input")
         case _:
             raise unmatched(node)

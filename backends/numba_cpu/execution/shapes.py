@@ -162,7 +162,14 @@ def apply(
             | snn.CountMaximum()
         ):
             raise InternalError(f"{node.name!r} is a function of counts, which shapes do not compute")
-        case snn.Convolution() | snn.Linear() | snn.ChannelWeight() | snn.IntegrateFire() | snn.Readout():
+        case (
+            snn.Convolution()
+            | snn.Linear()
+            | snn.ChannelWeight()
+            | snn.IntegrateFire()
+            | snn.Readout()
+            | snn.Delay()
+        ):
             raise InternalError(f"{node.name!r} has weights or state")
         case _:
             raise unmatched(node)
