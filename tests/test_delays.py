@@ -191,6 +191,8 @@ def test_every_other_target_refuses(target: str, profile: str) -> None:
     found = load_backend(target, profile).check(echo())
     if target in ("c99", "spiking-onnx"):
         assert not found
+    elif target == "nir":  # some profiles' neurons differ, but all delay
+        assert not any("Delay" in problem.reason for problem in found)
     else:
         assert any("Delay" in problem.reason for problem in found)
 

@@ -11,7 +11,7 @@ from benchmarks.common import digests
 from tests.test_layering import FOLDERS
 
 ROOT = Path(__file__).parent.parent
-COMPILER = set(FOLDERS) - {"models"}  # whose networks are files, which a measurement names
+COMPILER = set(FOLDERS)
 
 
 def test_no_measurement_is_kept_under_less_than_the_compiler() -> None:
@@ -35,10 +35,13 @@ def test_a_digest_changes_with_every_name_and_byte(tmp_path: Path, monkeypatch: 
         return digests.of_folders("snnc")
 
     seen = {digest()}
-    for name, text in (("ir/a.py", "x = 1"), ("ir/a.py", "x = 2"), ("ir/b.py", "x = 2"), ("c.py", "x = 2")):
+    written = [("ir/a.py", "x = 1"), ("ir/a.py", "x = 2"), ("ir/b.py", "x = 2"), ("c.py", "x = 2")]
+    for name, text in [*written, ("network.onnx", "x = 2"), ("catalog.json", "{}")]:
         (tmp_path / "snnc" / name).write_text(text, encoding="utf-8")
         seen.add(digest())
-    assert len(seen) == 5
-    (tmp_path / "snnc" / "cli" / "main.py").write_text("x = 3", encoding="utf-8")
-    assert digest() in seen, "the command line computes nothing"
+    assert len(seen) == 7
+    for folder in ("cli", "__pycache__"):
+        (tmp_path / "snnc" / folder).mkdir(exist_ok=True)
+        (tmp_path / "snnc" / folder / "main.py").write_text("x = 3", encoding="utf-8")
+        assert digest() in seen, f"{folder} computes nothing"
     digests.of_folders.cache_clear()

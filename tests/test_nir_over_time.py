@@ -70,7 +70,7 @@ def test_convolutions_pooling_delays_and_circles(tmp_path: Path) -> None:
     }
     names = ["input", "conv", "lif", "pool", "flat", "late", "fc", "end", "fc2", "li", "output"]
     edges = [*pairwise(names), ("end", "own"), ("own", "end")]
-    convention = {"exporter": "spikingjelly"}
+    convention: dict[str, Any] = {"exporter": "spikingjelly"}
     # A delay is written behind the population, so it comes before the pooling.
     path = write(tmp_path / "a.nir", nodes, edges)
     graph = lowered(read_nir(path), Convention.chosen(**convention), STEPS)
@@ -91,7 +91,7 @@ def test_signals(tmp_path: Path) -> None:
         "lif": nir.LIF(*(np.full((3, 8), v, np.float32) for v in (2e-4, 1, 0, 1, 0))),
         "output": nir.Output(np.array([3, 8])),
     }
-    convention = {"exporter": "spikingjelly"}
+    convention: dict[str, Any] = {"exporter": "spikingjelly"}
     path = write(tmp_path / "a.nir", nodes)
     graph = lowered(read_nir(path), Convention.chosen(**convention), STEPS)
     x = frames(3, (2, 8))

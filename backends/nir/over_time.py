@@ -1,7 +1,8 @@
 """Networks over time as NIR graphs: each population becomes the neuron that its consumer runs alike.
 
 The inverse of :mod:`snnc.frontend.nir`: weights stay what they are, potentials are written in units of a
-current, and time constants are those whose step, by the consumer's convention, has the decay of the population.
+current, and time constants are those whose step, by the consumer's convention, has the decay of the
+population.
 """
 
 from __future__ import annotations
@@ -322,7 +323,7 @@ class _Writer:
             reset = np.zeros(node.channels) if node.reset_to is None else node.reset_to / unit
             found["v_threshold"] = threshold.astype(np.float64)
             if self._profile.reads != WITHOUT_RESET:
-                found["v_reset"] = reset
+                found["v_reset"] = reset.astype(np.float64)
         return {"type": kind, **{key: self._spread(each, node.shape) for key, each in found.items()}}
 
     def _time_constant(self, decay: Numbers) -> tuple[Numbers, Numbers]:
@@ -340,12 +341,12 @@ def emulate(graph: SnnGraph, profile: Profile, q: IntArray) -> IntArray:
     with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
         path = Path(folder) / "network.nir"
         write_network(graph, profile, path)
-        return answers(path, convention_of(graph, profile), q, graph.readout.shape, graph.readout.fraction_bits)
+        return answers(
+            path, convention_of(graph, profile), q, graph.readout.shape, graph.readout.fraction_bits
+        )
 
 
-def answers(
-    path: Path, convention: Convention, q: NumberArray, shape: Shape, fraction_bits: int
-) -> IntArray:
+def answers(path: Path, convention: Convention, q: NumberArray, shape: Shape, fraction_bits: int) -> IntArray:
     """Run a file by its consumer's rules, in float32.
 
     Args:
@@ -387,10 +388,12 @@ def emit(graph: SnnGraph, profile: Profile, path: Path) -> Emission:
     guide = f"""## Run it
 
 `{path.name}` is a NIR graph of version {profile.reads}, with the time constants of {profile.name}
-{profile.version}: steps of {convention.dt:g}, {convention.discretisation.value}; a spike {reset}. Its input is the
-quantised frame `q` of each step as float32; its output is {ends}, `y` in units of 2^-{readout.fraction_bits}.
+{profile.version}: steps of {convention.dt:g}, {convention.discretisation.value}; a spike {reset}.
+Its input is the quantised frame `q` of each step as float32; its output is {ends}, `y` in units of
+2^-{readout.fraction_bits}.
 
-It was run by snnc's reading of {profile.name}'s rules, which `golden.npz` holds, not by {profile.name} itself.
+It was run by snnc's reading of {profile.name}'s rules, which `golden.npz` holds, not by
+{profile.name} itself.
 """
     return Emission(guide, facts, reset=f"a spike {reset}")
 
@@ -411,7 +414,9 @@ def verify(path: Path, profile: Profile, golden: Golden, told: Mapping[str, Any]
         shape, bits = tuple(map(int, told["shape"])), int(told["fraction_bits"])
         y = answers(path, found, rows_of(golden.q, ""), shape, bits)
     except (KeyError, TypeError, ValueError, InputError, UnsupportedModelError) as error:
-        raise ArtefactError(f"{path} is no network that its manifest describes ({error}): deploy again") from None
+        raise ArtefactError(
+            f"{path} is no network that its manifest describes ({error}): deploy again"
+        ) from None
     wrong = int((y != golden.y).reshape(len(y), -1).any(axis=1).sum())
     name = f"snnc's simulator of {profile.name} {profile.version}"
     return VerificationResult(name, len(y), wrong, "outputs y, in units of the read-out", ())

@@ -23,6 +23,7 @@ from snnc.artefact.calls import Call, Stateless, call_of, pool
 from snnc.artefact.functions import Carrier
 from snnc.artefact.leaky_functions import leaky_call
 from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope, State, tensor_names
+from snnc.artefact.neuron_functions import firing_function
 from snnc.artefact.precision import node_digits
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import NumberArray
@@ -208,7 +209,7 @@ class _Writer:
         self.mark(call, node)
 
     def integrate_fire(self, node: IntegrateFire) -> None:
-        function = functions.firing_function(firing(node))
+        function = firing_function(firing(node))
         attributes: Attributes = {"levels": node.neuron.levels}
         if node.neuron.spikes_per_step is not None:
             attributes["spikes_per_step"] = node.neuron.spikes_per_step

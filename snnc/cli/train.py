@@ -16,7 +16,7 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from snnc.training.train import Trained
 
-ARCHITECTURES = ("small", "tiny", "resnet8", "resnet20", "resnet18", "vgg16")
+ARCHITECTURES = ("small", "tiny", "resnet8", "resnet20", "resnet18", "vgg16", "mobilenetv3")
 """As in :data:`snnc.training.architectures.ARCHITECTURES`, which would import NumPy."""
 
 LEAKY = ("lif", "da-lif")
@@ -33,14 +33,17 @@ class Request(Learning):
     arch: str
     data: Path
     output: Path
-    levels: int
+    levels: int | None
     teacher: str | None
     teacher_preprocess: Path | None
     smoothing: float
     weight_decay: float
+<<<<<<< HEAD
     precision: str
     method: str
     decays: str
+=======
+>>>>>>> main
 
 
 @click.command("train", cls=Verb)
@@ -64,15 +67,18 @@ class Request(Learning):
     type=click.Path(path_type=Path),
     required=True,
     metavar="OUT.onnx",
+<<<<<<< HEAD
     help="The quantised network to write, for `snnc convert`; of leaky neurons the artefact, OUT.snn.onnx.",
+=======
+    help="The network to write, for `snnc convert`.",
+>>>>>>> main
 )
 @click.option(
     "--levels",
     type=click.IntRange(1, 255),
-    default=4,
-    show_default=True,
     metavar="N",
-    help="Levels of every hidden activation, zero apart: in T steps, spikes carry up to LEVELS / T.",
+    help="Levels of every hidden activation, zero apart, 4 by default: in T steps, spikes carry up to "
+    "LEVELS / T.",
 )
 @click.option("--teacher", metavar="MODEL", help="A float network whose answers are learned beside labels.")
 @click.option(
@@ -97,6 +103,7 @@ class Request(Learning):
     metavar="X",
     help="By how much a step of rate 1 shrinks a weight.",
 )
+<<<<<<< HEAD
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
@@ -118,6 +125,8 @@ class Request(Learning):
     show_default=True,
     help="Of what da-lif learns its two decays.",
 )
+=======
+>>>>>>> main
 @learning_options(
     rows="images",
     folder="OUT.training",
@@ -135,7 +144,8 @@ def command(terminal: Terminal, /, **options: Any) -> None:
     """Train a network on labelled images, to few levels of activation and int8 weights, and write it as ONNX.
 
     `snnc convert OUT.onnx --calib ROWS -T N` makes a spiking network of it whose counts are these levels,
-    without any loss. Needs PyTorch: pip install torch.
+    without any loss. A network of smooth activations (mobilenetv3) is trained and written in floats. Needs
+    PyTorch: pip install torch.
     """
     from snnc.cli.files import check_outputs, read_named
     from snnc.training.course import Course, training_recipe
@@ -154,7 +164,6 @@ def command(terminal: Terminal, /, **options: Any) -> None:
         levels=request.levels,
         smoothing=request.smoothing,
         weight_decay=request.weight_decay,
-        precision=request.precision,
     )
     recipe = training_recipe(losses=request.losses(), **request.recipe())
     rows = read_named(request.data, ("x",), ("y",))
@@ -239,9 +248,12 @@ def _tell(terminal: Terminal, trained: Trained, request: Request, last: str) -> 
             }
         )
         return
+    levels = trained.record["course"]["levels"]
+    what, how = "in floats", "--preset one-step -T 1"
+    if levels is not None:
+        what, how = f"{levels} levels", f"-T {min(2, levels)}"
     terminal.done(
-        f"wrote {request.output} ({size / 1e3:,.0f} kB): {request.arch}, {request.levels} levels; on rows "
-        f"held back, which chose among its states, {trained.measure.text}; next: snnc convert "
-        f"{request.output} --calib {request.data} -T {min(2, request.levels)} "
-        f"{last}-o {request.output.stem}.snn.onnx"
+        f"wrote {request.output} ({size / 1e3:,.0f} kB): {request.arch}, {what}; on rows held back, which "
+        f"chose among its states, {trained.measure.text}; next: snnc convert {request.output} --calib "
+        f"{request.data} {how} {last}-o {request.output.stem}.snn.onnx"
     )

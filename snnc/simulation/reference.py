@@ -1,210 +1,28 @@
-"""The reference: both dialects in NumPy, slow and exact.
+"""The reference: the definition of the spiking dialect in NumPy, spike by spike, slow and exact.
 
-:func:`run_ann` defines what a trained network computes, :class:`ReferenceSimulator` what a spiking
-network computes, spike by spike. Every backend is compared with this module, so it prefers the plain
-form of each equation to a fast one.
+Every backend is compared with this module, so it prefers the plain form of each equation to a fast one.
+What a trained network computes is defined by :func:`snnc.simulation.ann_reference.run_ann`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar, cast
+from typing import ClassVar
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from snnc.errors import InternalError
-from snnc.ir import ann, snn
-from snnc.ir.batch import Batch, Given, Rows, arrays_by_name, joined, rows_of
+from snnc.ir import snn
+from snnc.ir.batch import Batch, Given, Rows, joined, rows_of
 from snnc.ir.channels import per_channel
-from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.leak import DECAY_BITS
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Firing, check_known, classified, firing, operations, unmatched
+from snnc.ir.operations import Firing, classified, firing, operations, unmatched
+from snnc.simulation.arrays import convolve, gathered, slices, windows
 from snnc.simulation.count_functions import count_function
 from snnc.simulation.protocol import RecordOptions, Trace, check_run
-
-Numbers = TypeVar("Numbers", bound=NDArray[Any])
-
-
-def windows(x: NumberArray, window: Window, fill: float) -> NumberArray:
-    """Return every window of a batch.
-
-    Args:
-        x: (batch, channels, height, width).
-        window: geometry.
-        fill: value of the padding.
-
-    Returns:
-        (batch, channels, output height, output width, kernel height, kernel width).
-    """
-    top, left, bottom, right = window.pads
-    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
-    reach = [d * (k - 1) + 1 for d, k in zip(window.dilations, window.kernel, strict=True)]
-    views = sliding_window_view(x, reach, axis=(2, 3))
-    down, right_step = window.strides
-    return views[:, :, ::down, ::right_step, :: window.dilations[0], :: window.dilations[1]]
-
-
-def convolve(x: NumberArray, weight: NumberArray, window: Window, groups: int) -> NumberArray:
-    """Return ``y[b,o,.] = sum_{i,k} weight[o,i,k] x[b,i,.+k]`` for (batch, channels, height, width)."""
-    patches = np.split(windows(x, window, 0), groups, axis=1)
-    kernels = np.split(weight, groups, axis=0)
-    return np.concatenate(
-        [np.einsum("bihwkl,oikl->bohw", p, k, optimize=True) for p, k in zip(patches, kernels, strict=True)],
-        axis=1,
-    )
-
-
-def run_ann(graph: ann.AnnGraph, x: Given, keep: Sequence[str] = ()) -> tuple[Any, dict[str, FloatArray]]:
-    """Run a network of the ANN dialect.
-
-    Args:
-        graph: the network.
-        x: (batch, *input shape), float32, channels first; of several inputs one array each, by name.
-        keep: names of nodes whose values are wanted.
-
-    Returns:
-        The output, (batch, *output shape), or each of them by its name, and the values of the nodes in
-        ``keep``.
-    """
-    check_known(graph)
-    given = Batch(arrays_by_name(x, [node.name for node in graph.inputs], graph.name))
-    values: dict[str, FloatArray] = {}
-    for node in graph:
-        values[node.name] = _ann_node(node, [values[name] for name in node.inputs], given)
-    outputs = {name: values[node] for name, node in zip(graph.output_names, graph.outputs, strict=True)}
-    return joined(outputs), {name: values[name] for name in keep}
-
-
-def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], given: Batch) -> FloatArray:
-    rank, rows = len(node.shape), len(given)
-    match node:
-        case ann.Input():
-            return rows_of(given, node.name).astype(np.float32).reshape(rows, *node.shape)
-        case ann.Constant():
-            return np.broadcast_to(node.values, (rows, *node.shape)).astype(np.float32)
-        case ann.Convolution():
-            return convolve(inputs[0], node.weight, node.window, node.groups) + per_channel(node.bias, rank)
-        case ann.Linear():
-            return inputs[0] @ node.weight.T + node.bias
-        case ann.BatchNormalisation():
-            gain = node.scale / np.sqrt(node.variance + np.float32(node.epsilon))
-            return (inputs[0] - per_channel(node.mean, rank)) * per_channel(gain, rank) + per_channel(
-                node.shift, rank
-            )
-        case ann.ChannelAffine():
-            return inputs[0] * per_channel(node.scale, rank) + per_channel(node.shift, rank)
-        case ann.Relu():
-            return _rectified(node, inputs[0])
-        case ann.Levelled():
-            return levelled(node, _activation(node, inputs))
-        case ann.AveragePool():
-            return windows(inputs[0], node.window, 0).mean(axis=(4, 5), dtype=np.float32)
-        case ann.MaxPool():
-            return windows(inputs[0], node.window, -np.inf).max(axis=(4, 5))
-        case ann.Add():
-            return np.add.reduce(inputs)
-        case ann.Concat():
-            return np.concatenate(inputs, axis=1)
-        case ann.Reshape():
-            return inputs[0].reshape(rows, *node.shape)
-        case ann.Pad():
-            return np.pad(inputs[0], ((0, 0), *zip(node.before, node.after, strict=True)))
-        case ann.Slice():
-            return inputs[0][_slices(node)]
-        case ann.Gather():
-            return gathered(inputs[0], node.index)
-        case ann.Softmax():
-            shifted = inputs[0] - inputs[0].max(axis=1, keepdims=True)
-            log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-            return log if node.logarithm else np.exp(log)
-        case _:
-            raise InternalError(f"the reference knows no {type(node).__name__}")
-
-
-def _activation(node: ann.Levelled, inputs: list[FloatArray]) -> FloatArray:
-    """Return what the source network computes, without the levels that were chosen for it."""
-    match node:
-        case ann.Pointwise():
-            return np.asarray(np.moveaxis(node.function(np.moveaxis(inputs[0], 1, 0)), 0, 1))
-        case ann.Product():
-            return np.asarray(inputs[0] * inputs[1])
-        case ann.MatrixProduct():
-            second = inputs[1].swapaxes(-1, -2) if node.transposed else inputs[1]
-            return np.asarray(inputs[0] @ second)
-        case ann.Normalisation():
-            axes = tuple(axis + 1 for axis in node.axes)
-            centred = inputs[0] - inputs[0].mean(axis=axes, keepdims=True) if node.centred else inputs[0]
-            variance = (centred * centred).mean(axis=axes, keepdims=True)
-            return np.asarray(centred / np.sqrt(variance + np.float32(node.epsilon)))
-        case ann.InnerSoftmax():
-            return np.asarray(softmax(inputs[0], node.axis + 1))
-        case ann.Maximum():
-            axes = tuple(axis + 1 for axis in node.axes)
-            return np.asarray(inputs[0].max(axis=axes, keepdims=True))
-        case _:
-            raise InternalError(f"the reference knows no {type(node).__name__}")
-
-
-def levelled(node: ann.Levelled, y: FloatArray) -> FloatArray:
-    """Return an activation within the range of the levels that were chosen for it, (batch, *shape)."""
-    if node.step is None:
-        return y.astype(np.float32)
-    step = per_channel(node.step, len(node.shape))
-    return np.clip(y, step * node.lowest, step * node.highest).astype(np.float32)
-
-
-def softmax(x: FloatArray, axis: int) -> FloatArray:
-    """Return the softmax along an axis, in the precision of ``x``."""
-    exponential = np.exp(x - x.max(axis=axis, keepdims=True))
-    return np.asarray(exponential / exponential.sum(axis=axis, keepdims=True))
-
-
-def _rectified(node: ann.Relu, x: FloatArray) -> FloatArray:
-    rank = len(node.shape)
-    if node.scale is not None:
-        x = rounded(node, x)
-        if node.threshold is None:
-            return x
-    shift = 0 if node.shift is None else per_channel(node.shift, rank)
-    floor = np.float32(0) if node.floor is None else per_channel(node.floor, rank)
-    y = np.maximum(x + shift, floor)
-    for limit in (node.ceiling, node.threshold):
-        if limit is not None:
-            y = np.minimum(y, per_channel(limit, rank))
-    return (y - shift).astype(np.float32)
-
-
-def rounded(node: ann.Relu, x: FloatArray) -> FloatArray:
-    """Return ``scale clip(round(x / scale), lowest, highest)`` for (batch, *shape), in float32."""
-    if node.scale is None:
-        raise InternalError(f"{node.name!r} rounds to no levels")
-    scale = per_channel(node.scale, x.ndim - 1)
-    levels = x / scale
-    match node.rounding:
-        case "half-even":
-            levels = np.rint(levels)
-        case "half-up":
-            levels = np.floor(levels + np.float32(0.5))
-        case _:
-            levels = np.floor(levels)
-    return (np.clip(levels, node.lowest, node.highest) * scale).astype(np.float32)
-
-
-def gathered(x: Numbers, index: IntArray) -> Numbers:
-    """Return ``y_i = x[index_i]`` for each row of a batch, and zero where the index is -1."""
-    flat = x.reshape(len(x), -1)
-    picked = flat[:, index.ravel()]  # where it is -1, the last value, which is taken out again
-    picked[:, index.ravel() == ABSENT] = 0
-    return cast(Numbers, picked.reshape(len(x), *index.shape))
-
-
-def _slices(node: ann.Slice | snn.Slice) -> tuple[slice, ...]:
-    return (slice(None), *map(slice, node.start, node.stop, node.step))
 
 
 def encode(node: snn.Encode, x: FloatArray) -> IntArray:
@@ -432,7 +250,7 @@ class ReferenceSimulator:
         until = (*(record.until or graph.outputs), *sources)
         asked = replace(record, trains=(*record.trains, *sources), until=until)
         kind = np.int32 if graph.integer else np.float32
-        held = {n.name: np.zeros((steps, len(batch), *n.shape), kind) for n in delays}
+        held: dict[str, NumberArray] = {n.name: np.zeros((steps, len(batch), *n.shape), kind) for n in delays}
         while True:
             trace = self._once(graph, batch, timesteps, asked, {**given, **held})
             found = {n.name: delayed({**given, **trace.trains}[n.source], n.steps) for n in delays}
@@ -548,7 +366,7 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
         case snn.Pad():
             y = np.pad(flat, ((0, 0), *zip(node.before, node.after, strict=True)))
         case snn.Slice():
-            y = flat[_slices(node)]
+            y = flat[slices(node)]
         case snn.Gather():
             y = gathered(flat, node.index)
         case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout() | snn.Delay():

@@ -18,7 +18,7 @@ from snnc.ir import snn
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import Shape
 from snnc.ir.operations import Operation, unmatched
-from snnc.simulation.reference import convolve
+from snnc.simulation.arrays import convolve
 
 Array = NDArray[Any]
 
