@@ -38,12 +38,8 @@ class Request(Learning):
     teacher_preprocess: Path | None
     smoothing: float
     weight_decay: float
-<<<<<<< HEAD
-    precision: str
     method: str
     decays: str
-=======
->>>>>>> main
 
 
 @click.command("train", cls=Verb)
@@ -67,11 +63,7 @@ class Request(Learning):
     type=click.Path(path_type=Path),
     required=True,
     metavar="OUT.onnx",
-<<<<<<< HEAD
-    help="The quantised network to write, for `snnc convert`; of leaky neurons the artefact, OUT.snn.onnx.",
-=======
-    help="The network to write, for `snnc convert`.",
->>>>>>> main
+    help="The network to write, for `snnc convert`; of leaky neurons the artefact, OUT.snn.onnx.",
 )
 @click.option(
     "--levels",
@@ -103,14 +95,6 @@ class Request(Learning):
     metavar="X",
     help="By how much a step of rate 1 shrinks a weight.",
 )
-<<<<<<< HEAD
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="auto",
-    show_default=True,
-    help="Of multiplications; auto takes bfloat16 where it is measured to be faster.",
-)
 @click.option(
     "--method",
     type=click.Choice(["bptt", "rate"]),
@@ -125,8 +109,6 @@ class Request(Learning):
     show_default=True,
     help="Of what da-lif learns its two decays.",
 )
-=======
->>>>>>> main
 @learning_options(
     rows="images",
     folder="OUT.training",
@@ -201,6 +183,7 @@ def _train_leaky(terminal: Terminal, request: Request) -> None:
         "is not for leaky networks, which learn labels in one stage of --epochs",
         *("--minutes", "--loss", "--augment", "--levels", "--teacher", "--teacher-preprocess", "--smoothing"),
         *("--weight-decay", "--precision", "--temperature", "--rounded", "--checkpoints", "--metrics"),
+        *("--density", "--regrow"),
     )
     if request.arch == "lif":
         refuse("is for da-lif: lif learns no decays", "--decays")
