@@ -57,12 +57,18 @@ def counted(values: np.ndarray) -> np.ndarray:
 class Network:
     """A network of one hidden layer, trained by Adam on cross-entropy with dropped inputs; seeded.
 
-    It is trained on inputs that are smoothed over time and channels and centred: part of its first layer.
+    It is trained on inputs that are smoothed over two axes and centred: part of its first layer.
+
+    Args:
+        x: (n, inputs), float32.
+        y: (n,) digits.
+        seed: of weights and order.
+        first: length of the first axis of an input: steps of a sound, rows of an image.
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, seed: int = 0) -> None:
+    def __init__(self, x: np.ndarray, y: np.ndarray, seed: int = 0, first: int = STEPS) -> None:
         rng = np.random.default_rng(seed)
-        smooth = np.kron(_kernel(STEPS, SPREAD[0]), _kernel(x.shape[1] // STEPS, SPREAD[1])).astype(
+        smooth = np.kron(_kernel(first, SPREAD[0]), _kernel(x.shape[1] // first, SPREAD[1])).astype(
             np.float32
         )
         x = x @ smooth
