@@ -90,11 +90,10 @@ CONDITIONS: dict[str, tuple[Callable[..., Floats], Callable[..., Floats]]] = {
 
 def scored(network: Any, x: Floats) -> NDArray[np.float64]:
     """Return what a network answers after each step, (T, n, 10), in units of its source."""
-    artefact = network.artefact
     (values,) = all_outputs_of(
-        artefact.graph, artefact.encode, x, simulator=load_simulator("numba", 1), timesteps=T, per_step=True
+        network.graph, network.encode, x, simulator=load_simulator("numba", 1), timesteps=T, per_step=True
     ).values()
-    readout = artefact.graph.readout
+    readout = network.graph.readout
     return np.stack([readout.real(y, t) for t, y in enumerate(values, 1)])
 
 
