@@ -41,13 +41,21 @@ def mixed(rows: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
 def test_the_fit_is_that_of_least_squares() -> None:
     given, y = scores(200, (1.0, 2.0), 0)
     fusion = Fusion.fit(given, y, ridge=1e-12)
-    p = {name: probabilities(each[1]) for name, each in given.items()}
-    c = {name: confidences(each)[:, None] for name, each in p.items()}
-    columns = [(p[m] - 0.25) * f for m in p for f in (np.ones((200, 1)), *c.values())]
+    values = [each[1] for each in given.values()]
+    p = [probabilities(s) for s in values]
+    numbers = [
+        n
+        for s, q in zip(values, p, strict=True)
+        for n in (confidences(q), s.std(axis=1), np.log(np.exp(s).sum(axis=1)))
+    ]
+    z = [np.clip((n - n.mean()) / n.std(), -3, 3)[:, None] for n in numbers]
+    gates = [np.ones((200, 1)), *z, *(each**2 for each in z)]
+    logs = [np.log(np.maximum(q, 1e-3)) for q in p]
+    columns = [(each - each.mean(axis=1, keepdims=True)) * gate for each in logs for gate in gates]
     x = np.stack([each.ravel() for each in columns], axis=1)
     expected, *_ = np.linalg.lstsq(x, (np.eye(4)[y] - 0.25).ravel(), rcond=None)
-    np.testing.assert_allclose(fusion.weights[1].ravel(), expected, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(fusion.answers(given)[1].ravel(), x @ expected, atol=1e-6)
+    assert fusion.weights.shape == (3, 2, 13)
+    np.testing.assert_allclose(fusion.answers(given)[1].ravel(), x @ expected, atol=1e-5)
 
 
 def test_what_is_unsure_has_little_to_say() -> None:

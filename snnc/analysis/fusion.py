@@ -1,13 +1,17 @@
 """Answers of several spiking networks about one thing, an image and a sound, put together step by step.
 
-Each modality m has a network, whose scores after step t give probabilities ``p_m(t)``, the softmax. They are
-added with weights that depend on the step, on the modality, and on how sure all of them are of this row:
+Each modality m has a network, whose scores after step t are ``s_m(t)``, with the softmax ``p_m(t)``. Their
+logarithms are added with weights that depend on the step, on the modality, and on what the scores of all
+modalities look like on this row:
 
-    y(t) = sum_m (a_m(t) + sum_k b_mk(t) c_k(t)) (p_m(t) - 1 / C)        c_k = 1 - H(p_k) / log C
+    y(t) = sum_m (a_m(t) + sum_k b_mk(t) z_k(t) + c_mk(t) z_k(t)^2) (l_m(t) - mean l_m(t))
+    l_m = log max(p_m, 0.001)
 
-with the entropy H, for C classes. So a modality that is noisy or missing, and therefore unsure, has little to
-say. The weights solve a least-squares problem with one-hot targets, in closed form and without gradients:
-``M (M + 1)`` unknowns for each step, of M modalities.
+The ``z_k`` are three numbers of each modality: its confidence ``1 - H(p) / log C`` for C classes, with the
+entropy H, the standard deviation of its scores, and their log-sum-exp; all standardised on the rows of the
+fit and clipped to 3 deviations. So a modality that is noisy or missing has little to say, whether it is unsure or
+sure of what scores of good rows never look like. The weights solve a least-squares problem with one-hot
+targets, in closed form and without gradients: ``M (1 + 6 M)`` unknowns for each step, of M modalities.
 
 Attention over modalities and time as in temporal attention-guided adaptive fusion (TAAF, 2025), which learns
 it by gradients with the networks; here the networks stay as they are.
@@ -15,7 +19,7 @@ it by gradients with the networks; here the networks stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +35,12 @@ Scores = Mapping[str, NumberArray]
 RIDGE = 1e-3
 """By how much weights are pulled to zero, in units of the mean square of what they multiply."""
 
+LEAST = 1e-3
+"""The least probability whose logarithm counts."""
+
+FURTHEST = 3.0
+"""Deviations beyond which a row looks no stranger."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fusion:
@@ -38,11 +48,14 @@ class Fusion:
 
     Attributes:
         modalities: their names, in order.
-        weights: (T, M, M + 1): of each step and modality ``a_m``, and ``b_mk`` of each confidence.
+        weights: (T, M, 1 + 6 M): of each step and modality ``a_m``, all ``b_mk``, all ``c_mk``.
+        centre, spread: (T, 3 M), by which the numbers are standardised.
     """
 
     modalities: tuple[str, ...]
     weights: Float64Array
+    centre: Float64Array
+    spread: Float64Array
 
     @classmethod
     def fit(cls, scores: Scores, labels: IntArray, ridge: float = RIDGE) -> Fusion:
@@ -57,21 +70,26 @@ class Fusion:
             InputError: shapes differ between modalities, or do not fit the labels.
             NonFiniteError: a score is NaN or infinite.
         """
-        parts, names = _parts(scores)
-        steps, rows, size, classes = parts.shape
+        checked = _checked(scores)
+        values = list(checked.values())
+        steps, rows, classes = values[0].shape
         labels = np.asarray(labels)
         if labels.shape != (rows,) or labels.min() < 0 or labels.max() >= classes:
             raise InputError(
                 f"labels {labels.shape} are not one of {classes} classes for each of {rows} rows"
             )
         wanted = (np.eye(classes)[labels] - 1 / classes).ravel()
-        found = np.zeros((steps, size))
+        numbers = [_numbers([each[t] for each in values]) for t in range(steps)]
+        centre = np.stack([each.mean(axis=0) for each in numbers])
+        spread = np.stack([np.maximum(each.std(axis=0), 1e-9) for each in numbers])
+        found = []
         for t in range(steps):
-            x = np.moveaxis(parts[t], 1, 0).reshape(size, -1)
-            gram = x @ x.T
-            pull = ridge * np.trace(gram) / size
-            found[t] = np.linalg.solve(gram + max(pull, 1e-12) * np.eye(size), x @ wanted)
-        return cls(names, found.reshape(steps, len(names), -1))
+            x = _parts([each[t] for each in values], centre[t], spread[t])
+            x = x.reshape(-1, x.shape[-1])
+            gram = x.T @ x
+            pull = max(ridge * np.trace(gram) / len(gram), 1e-12)
+            found.append(np.linalg.solve(gram + pull * np.eye(len(gram)), x.T @ wanted))
+        return cls(tuple(checked), np.stack(found).reshape(steps, len(values), -1), centre, spread)
 
     def answers(self, scores: Scores) -> Float64Array:
         """Return the fused scores after each step, (T, n, classes).
@@ -80,21 +98,23 @@ class Fusion:
             InputError: other modalities or steps than were fitted.
             NonFiniteError: a score is NaN or infinite.
         """
-        parts, names = _parts({name: scores[name] for name in self.modalities if name in scores})
-        if names != self.modalities or len(parts) != len(self.weights):
+        checked = _checked({name: scores[name] for name in self.modalities if name in scores})
+        values, steps = list(checked.values()), len(self.weights)
+        if tuple(checked) != self.modalities or len(values[0]) != steps:
             raise InputError(
-                f"these are {len(parts)} steps of {', '.join(names)}, and the weights are of "
-                f"{len(self.weights)} steps of {', '.join(self.modalities)}"
+                f"these are {len(values[0])} steps of {', '.join(checked)}, and the weights are of {steps} "
+                f"steps of {', '.join(self.modalities)}"
             )
-        weights = self.weights.reshape(len(parts), -1)
-        found: Float64Array = np.einsum("tnfc,tf->tnc", parts, weights)
-        return found
+        parts = (
+            _parts([each[t] for each in values], self.centre[t], self.spread[t]) @ self.weights[t].ravel()
+            for t in range(steps)
+        )
+        return np.stack(list(parts))
 
 
 def averaged(scores: Scores) -> Float64Array:
     """Return the plain mean of the probabilities of all modalities, (T, n, classes)."""
-    checked = _checked(scores)
-    found: Float64Array = np.mean([probabilities(each) for each in checked.values()], axis=0)
+    found: Float64Array = np.mean([probabilities(each) for each in _checked(scores).values()], axis=0)
     return found
 
 
@@ -112,14 +132,23 @@ def confidences(p: Float64Array) -> Float64Array:
     return found
 
 
-def _parts(scores: Scores) -> tuple[Float64Array, tuple[str, ...]]:
-    """Return what weights multiply, (T, n, M (M + 1), classes), and the names of the modalities."""
-    checked = _checked(scores)
-    shares = [probabilities(each) for each in checked.values()]
-    sure = [confidences(p)[..., np.newaxis] for p in shares]
-    centred = [p - 1 / p.shape[-1] for p in shares]
-    parts = [p * factor for p in centred for factor in (np.ones_like(sure[0]), *sure)]
-    return np.stack(parts, axis=2), tuple(checked)
+def _numbers(values: Sequence[Float64Array]) -> Float64Array:
+    """Return what scores of one step, (n, classes) each, look like, (n, 3 M)."""
+    found = []
+    for s in values:
+        top = s.max(axis=-1, keepdims=True)
+        whole = np.log(np.exp(s - top).sum(axis=-1)) + top[:, 0]
+        found += [confidences(probabilities(s)), s.std(axis=-1), whole]
+    return np.stack(found, axis=-1)
+
+
+def _parts(values: Sequence[Float64Array], centre: Float64Array, spread: Float64Array) -> Float64Array:
+    """Return what weights multiply in one step, (n, classes, M (1 + 6 M))."""
+    z = np.clip((_numbers(values) - centre) / spread, -FURTHEST, FURTHEST)
+    gates = np.concatenate([np.ones((len(z), 1)), z, z**2], axis=1)
+    logs = [np.log(np.maximum(probabilities(s), LEAST)) for s in values]
+    centred = [each - each.mean(axis=-1, keepdims=True) for each in logs]
+    return np.concatenate([each[:, :, None] * gates[:, None] for each in centred], axis=-1)
 
 
 def _checked(scores: Scores) -> dict[str, Float64Array]:
