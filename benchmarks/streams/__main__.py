@@ -29,6 +29,7 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--data", type=Path, help="folder of MNIST, for ``fusion``")
+    parser.add_argument("--pool", type=int, default=1, help="pixels that ``frames`` adds up")
     parser.add_argument("--preset", default="graded")
     parser.add_argument("--kind", choices=("lif", "da-lif"), default="lif")
     asked = parser.parse_args()
@@ -36,7 +37,7 @@ def main() -> None:
         case "train":
             accumulated.train(asked.streams, asked.network[0], asked.epochs)
         case "frames":
-            frames(asked.streams, asked.network[0])
+            frames(asked.streams, asked.network[0], asked.pool)
         case "fusion":
             fusion.table(asked.streams, asked.data)
         case "train-leaky":

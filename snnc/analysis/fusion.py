@@ -9,9 +9,9 @@ modalities look like on this row:
 
 The ``z_k`` are three numbers of each modality: its confidence ``1 - H(p) / log C`` for C classes, with the
 entropy H, the standard deviation of its scores, and their log-sum-exp; all standardised on the rows of the
-fit and clipped to 3 deviations. So a modality that is noisy or missing has little to say, whether it is unsure or
-sure of what scores of good rows never look like. The weights solve a least-squares problem with one-hot
-targets, in closed form and without gradients: ``M (1 + 6 M)`` unknowns for each step, of M modalities.
+fit and clipped to 3 deviations. So a modality that is noisy or missing has little to say, whether it is
+unsure or sure of what scores of good rows never look like. The weights solve a least-squares problem with
+one-hot targets, in closed form and without gradients: ``M (1 + 6 M)`` unknowns a step, of M modalities.
 
 Attention over modalities and time as in temporal attention-guided adaptive fusion (TAAF, 2025), which learns
 it by gradients with the networks; here the networks stay as they are.
