@@ -142,6 +142,14 @@ def small_steps(levels: int, furthest: int = 3) -> SnnGraph:
     return graph
 
 
+def wide_perceptron() -> SnnGraph:
+    """44 kB of weights, and little else."""
+    b = _builder(3)
+    top = b.fire(b.linear(b.fire(b.linear(b.encode((64,)), 128)), 256))
+    b.read(b.linear(top, 10))
+    return b.proved(3, 2)
+
+
 UNUSUAL: tuple[Callable[[], SnnGraph], ...] = (
     large_kernels,
     one_pixel,

@@ -10,9 +10,12 @@ is small enough for an iCE40 UP5K.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -188,8 +191,16 @@ def changes(path: Path, rows: Path, count: int, profile: str) -> None:
         folder = Path(name)
         write(mapped.design, folder, sizes=True, stimulus=stimulus.size)
         command = simulate.build("icarus", folder)
-        got = simulate.simulate(command, mapped.design, stimulus, folder, arguments=["+vcd"])
-        found = toggles.counted(folder / "snnc.vcd")
+        # The waveform of a large network is larger than a disk, so it is read while it is written.
+        os.mkfifo(folder / "snnc.vcd")
+        with ThreadPoolExecutor(1) as reader:
+            counted = reader.submit(toggles.counted, folder / "snnc.vcd")
+            try:
+                got = simulate.simulate(command, mapped.design, stimulus, folder, arguments=["+vcd"])
+            finally:  # a reader that never saw a writer would wait for one
+                with suppress(OSError):
+                    os.close(os.open(folder / "snnc.vcd", os.O_WRONLY | os.O_NONBLOCK))
+            found = counted.result()
     compared(graph, q, got)
     cycles = float(got.activity["cycles"].mean())
     lines = [
