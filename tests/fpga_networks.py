@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -179,3 +180,6 @@ ROOM = Sizes(
     maxima=1,
 )
 """A core on which all networks of these tests run, so that Verilator compiles once."""
+
+FETCHED = replace(ROOM, weights=512, external=8192)
+"""A core that keeps 512 words of weights, and fetches them from 4,096 others."""

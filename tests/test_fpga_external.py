@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from snnc.ir.neuron import Schedule
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
-from tests.fpga_networks import ROOM, UNUSUAL, wide_perceptron
+from tests.fpga_networks import FETCHED, UNUSUAL, wide_perceptron
 from tests.fpga_simulations import (
     assert_equal_to_reference,
     needs_either,
@@ -41,9 +40,6 @@ from tests.fpga_simulations import (
     simulated,
 )
 from tests.spiking_graphs import graphs, random_graph, with_step_functions
-
-FETCHED = replace(ROOM, weights=512, external=8192)
-"""A core that keeps 512 words of weights, and fetches them from 4,096 others."""
 
 
 def built(made: Design, folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from typing import ClassVar
 from snnc.artefact import Artefact, load, save
 from snnc.backends import manifest
 from snnc.backends.fpga import bundle, files, simulate
+from snnc.backends.fpga.addresses import beyond
 from snnc.backends.fpga.layout import Design
 from snnc.backends.fpga.mapper import Mapped, fitted, narrowest, smaller
 from snnc.backends.fpga.parts import DEVICES, Device, description, device
@@ -162,6 +163,8 @@ def _mapped(graph: SnnGraph, part: Device) -> Mapped:
     mapped = fitted(units(graph), part)
     if not isinstance(mapped, Mapped):
         raise InternalError(f"{graph.name} does not fit {part.name}, but the check found no problem")
+    if wrong := beyond(mapped.design):
+        raise InternalError(f"{graph.name}: {wrong[0]}")
     return mapped
 
 

@@ -116,6 +116,7 @@ def simulate(
     *,
     states: bool = True,
     arguments: Sequence[str] = (),
+    seconds: int = MOST_SECONDS,
 ) -> Simulated:
     """Run a built simulation in a folder that holds the images of a design.
 
@@ -126,6 +127,7 @@ def simulate(
         folder: where it runs.
         states: whether to record what populations end with.
         arguments: further ones of the test bench.
+        seconds: after which it is stopped.
 
     Raises:
         UsageError: the simulator stopped early, with what it said.
@@ -140,7 +142,7 @@ def simulate(
         f"+outputs={design.outputs}",
         f"+states={int(states)}",
     ]
-    result = run([*command, *given, *arguments], MOST_SECONDS, folder)
+    result = run([*command, *given, *arguments], seconds, folder)
     if "DONE" not in result.stdout or "FAULT" in result.stdout or result.returncode:
         said = (result.stdout + result.stderr).strip().splitlines() or ["nothing"]
         fault = next((line for line in said if "FAULT" in line or "rror" in line), said[-1])
