@@ -18,13 +18,13 @@ from snnc.backends.fpga import program as code
 from snnc.backends.fpga.additions import PAIR, Tables, Walk
 from snnc.backends.fpga.external import Buffer, external_beats
 from snnc.backends.fpga.layout import Addition, Design, Sizes, Work
+from snnc.backends.fpga.parameters import Parameters, population_rows
 from snnc.backends.fpga.places import input_places, map_places, widths
 from snnc.backends.fpga.program import Program, packed
 from snnc.backends.fpga.units import ONE, Maximum, Synapse, Unit, Units
 from snnc.backends.fpga.views import Volume, volume
 from snnc.errors import InternalError, UsageError
 from snnc.ir.bounds import step_bounds
-from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, firing, largest_spike
 from snnc.ir.snn import CountMaxPool, Encode, IntegrateFire, Readout, SnnNode
@@ -81,12 +81,12 @@ class _Layout:
         self.buffer = Buffer(fetching.buffer) if fetching is not None else None
         self.tables = Tables(lanes, None if fetching is None else fetching.buffer)
         self.walks: dict[Synapse, tuple[Walk, ...]] = {}
-        self.parameters: list[list[int]] = []
         self.potentials = self.counts = 1
         self.marks: list[tuple[str, Volume]] = []
         self.work: dict[str, Work] = {}
         self.bounds = step_bounds(graph, graph.timesteps)
         self.bits = widths(found, self.bounds, self.room)
+        self.parameters = Parameters(lanes, self.bits.potential)
         self.inputs = input_places(graph)
         self.maps, self.spikes = map_places(found.units, self.steps, self.words)
 
@@ -121,7 +121,7 @@ class _Layout:
             "heads": self.tables.heads.words,
             "rows": self.tables.rows.words,
             "columns": self.tables.columns.words,
-            "parameters": packed(np.array(self.parameters), self.bits.potential),
+            "parameters": packed(np.array(self.parameters.words), self.bits.potential),
             "input": [0] * self.inputs[ONE] + [1],
         }
         depths = {name: len(words) for name, words in images.items()}
@@ -194,7 +194,7 @@ class _Layout:
 
     def population(self, unit: Unit, node: IntegrateFire) -> None:
         words = self.words(unit.volume)
-        parameters = self.parameters_of(unit, node)
+        parameters = self.parameters.place(unit.volume[0], population_rows(node, barrier=self.barrier))
         constant = self.prepare(
             unit, parameters, code.STEPPED if node.breakpoints is not None else 0, points(node)
         )
@@ -261,7 +261,7 @@ class _Layout:
             rows, columns = ((tuple((t, t) for t in range(count)),) for count in unit.volume[1:])
             extra.append(Synapse(ONE, weight, rows, columns))
         ones = np.ones(channels, np.int64)
-        parameters = self.parameter_words(channels, [ones, 0 * ones, first, 0 * ones])
+        parameters = self.parameters.place(channels, [ones, 0 * ones, first, 0 * ones])
         constant = self.prepare(unit, parameters, 0, 0)
         for synapse in extra:
             self.add(unit, synapse, [(0, 0)], unit.volume, once=True)
@@ -344,7 +344,7 @@ class _Layout:
             raise InternalError(f"{unit.node.name!r} has no windows")
         words = self.words(unit.volume)
         ones = np.ones(unit.volume[0], np.int64)
-        parameters = self.parameter_words(unit.volume[0], [ones, 0 * ones, 0 * ones, 0 * ones])
+        parameters = self.parameters.place(unit.volume[0], [ones, 0 * ones, 0 * ones, 0 * ones])
         self.program.set(points=0)
         self.preset(unit, unit.volume, 0, parameters)
         self.counts = max(self.counts, words)
@@ -424,37 +424,6 @@ class _Layout:
         self.program.run(code.ADD)
         taps = sum(map(len, maximum.rows)) * sum(map(len, maximum.columns))
         self.work[unit.node.name].maxima += taps * self.blocks(maximum.target[0])
-
-    # Parameters of neurons
-
-    def parameters_of(self, unit: Unit, node: IntegrateFire) -> int:
-        channels = unit.volume[0]
-        lowest = np.zeros(channels, np.int64)
-        if node.negative_threshold is not None and not self.barrier:
-            lowest = -node.negative_threshold.astype(np.int64)
-        theta = node.threshold.astype(np.int64)
-        rows = [theta, node.bias.astype(np.int64), node.v_init.astype(np.int64), lowest]
-        if node.breakpoints is not None and node.step_values is not None:
-            values = node.step_values.astype(np.int64)
-            rows[0] = np.full(channels, values[0])
-            limits = np.broadcast_to(node.breakpoints.astype(np.int64), (channels, node.breakpoints.shape[1]))
-            for place in range(limits.shape[1]):
-                rows += [limits[:, place], np.full(channels, values[place + 1])]
-        return self.parameter_words(channels, rows)
-
-    def parameter_words(self, channels: int, rows: Sequence[IntArray]) -> int:
-        """Place parameters, one array of (channels,) for each word of a block.
-
-        What is beyond all potentials is cut off there: no potential reaches either.
-        """
-        at = len(self.parameters)
-        most = 2 ** (self.bits.potential - 1)
-        full = np.zeros((len(rows), self.blocks(channels) * self.lanes), np.int64)
-        full[0] = most - 1  # of neurons that do not exist, and so never fire
-        full[:, :channels] = np.clip(np.array(rows), -most, most - 1)
-        for block in range(self.blocks(channels)):
-            self.parameters += full[:, block * self.lanes : (block + 1) * self.lanes].tolist()
-        return at
 
 
 def points(node: SnnNode) -> int:
