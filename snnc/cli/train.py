@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.given import given, refuse
 from snnc.cli.learning import Learning, learning_options
 from snnc.cli.quantities import FiniteRange
 from snnc.cli.terminal import Terminal, Verb
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = ("small", "tiny", "resnet8", "resnet20", "resnet18", "vgg16", "mobilenetv3")
 """As in :data:`snnc.training.architectures.ARCHITECTURES`, which would import NumPy."""
+
+LEAKY = ("lif", "da-lif")
+"""As in :data:`snnc.training.leaky.NEURONS`."""
+
+LEAKY_EPOCHS, LEAKY_BATCH, LEAKY_RATE = 30, 50, 4e-3
+"""What leaky networks take where nothing is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +38,16 @@ class Request(Learning):
     teacher_preprocess: Path | None
     smoothing: float
     weight_decay: float
+    method: str
+    decays: str
 
 
 @click.command("train", cls=Verb)
 @click.option(
-    "--arch", type=click.Choice(ARCHITECTURES), required=True, help="The network; see docs/training.md."
+    "--arch",
+    type=click.Choice((*ARCHITECTURES, *LEAKY)),
+    required=True,
+    help="The network; see docs/training.md. lif and da-lif learn frames over time; see docs/time.md.",
 )
 @click.option(
     "--data",
@@ -43,7 +55,7 @@ class Request(Learning):
     required=True,
     metavar="ROWS",
     help="Labelled images: .npz with uint8 `x` and classes `y`, a folder of one folder of pictures for each "
-    "class, or CIFAR's binary files.",
+    "class, or CIFAR's binary files; for leaky networks .npz whose `x` is frames, (rows, T, *shape).",
 )
 @click.option(
     "-o",
@@ -51,7 +63,7 @@ class Request(Learning):
     type=click.Path(path_type=Path),
     required=True,
     metavar="OUT.onnx",
-    help="The network to write, for `snnc convert`.",
+    help="The network to write, for `snnc convert`; of leaky neurons the artefact, OUT.snn.onnx.",
 )
 @click.option(
     "--levels",
@@ -83,6 +95,20 @@ class Request(Learning):
     metavar="X",
     help="By how much a step of rate 1 shrinks a weight.",
 )
+@click.option(
+    "--method",
+    type=click.Choice(["bptt", "rate"]),
+    default="bptt",
+    show_default=True,
+    help="How gradients of leaky networks go back: through every step, or once through the rates.",
+)
+@click.option(
+    "--decays",
+    type=click.Choice(["layer", "channel"]),
+    default="channel",
+    show_default=True,
+    help="Of what da-lif learns its two decays.",
+)
 @learning_options(
     rows="images",
     folder="OUT.training",
@@ -109,6 +135,10 @@ def command(terminal: Terminal, /, **options: Any) -> None:
 
     require_torch("snnc train")
     request = Request(**options)
+    if request.arch in LEAKY:
+        _train_leaky(terminal, request)
+        return
+    refuse("is for the leaky networks lif and da-lif", "--method", "--decays")
     read = (request.data, request.teacher_preprocess)
     check_outputs(request.output, request.metrics, others=read, force=request.force)
     course = Course(
@@ -141,6 +171,52 @@ def command(terminal: Terminal, /, **options: Any) -> None:
     trained.save(request.output)
     request.forget(folder)
     _tell(terminal, trained, request, "--rows-layout NHWC " if is_channels_last(rows.x) else "")
+
+
+def _train_leaky(terminal: Terminal, request: Request) -> None:
+    """Train a network of leaky neurons on frames, and write the artefact."""
+    from snnc.artefact import save
+    from snnc.cli.files import check_outputs, read_named
+    from snnc.training.leaky import train_leaky
+
+    refuse(
+        "is not for leaky networks, which learn labels in one stage of --epochs",
+        *("--minutes", "--loss", "--augment", "--levels", "--teacher", "--teacher-preprocess", "--smoothing"),
+        *("--weight-decay", "--precision", "--temperature", "--rounded", "--checkpoints", "--metrics"),
+        *("--density", "--regrow"),
+    )
+    if request.arch == "lif":
+        refuse("is for da-lif: lif learns no decays", "--decays")
+    if request.device != "cpu":
+        refuse("is not for leaky networks, which are trained on the CPU", "--device")
+    check_outputs(request.output, others=(request.data,), force=request.force)
+    rows = read_named(request.data, ("x",), ("y",))
+    trained = train_leaky(
+        request.arch,
+        rows.x,
+        rows.y,
+        epochs=request.epochs or LEAKY_EPOCHS,
+        method=request.method,
+        decays=request.decays,
+        batch=request.batch if given("--batch") else LEAKY_BATCH,
+        rate=request.rate if given("--rate") else LEAKY_RATE,
+        held_back=request.held_back,
+        seed=request.seed,
+        threads=request.threads,
+        progress=terminal.progress(),
+    )
+    save(trained.artefact, request.output)
+    held = trained.held_back
+    if terminal.json:
+        told = {"rows": held.n, "accuracy": held.value, "interval": list(held.interval)}
+        record = {"held_back": told, "equal_rows": trained.equal_rows, "decays": trained.decays}
+        terminal.data({"output": str(request.output), "arch": request.arch, **record})
+        return
+    decays = "; ".join(f"{name} {low:.3f} to {high:.3f}" for name, (low, high) in trained.decays.items())
+    terminal.done(
+        f"wrote {request.output}: {request.arch}; {held} of rows held back; on {trained.equal_rows} of them "
+        f"all counts are those that were trained; decays: {decays}"
+    )
 
 
 def _tell(terminal: Terminal, trained: Trained, request: Request, last: str) -> None:
