@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snnc.artefact import Artefact, save
 from snnc.artefact.reader import read_nodes
 from snnc.artefact.writer import build_model
 from snnc.backends import BACKENDS, load_backend, load_simulator
-from snnc.errors import VerificationError
+from snnc.backends.numba_cpu import NumbaSimulator
+from snnc.cli import main
+from snnc.errors import UsageError, VerificationError
 from snnc.ir import snn
 from snnc.ir.bounds import run_bounds
 from snnc.ir.neuron import Neuron, Schedule
@@ -191,3 +195,24 @@ def test_every_other_target_refuses(target: str, profile: str) -> None:
         assert not any("Delay" in problem.reason for problem in found)
     else:
         assert any("Delay" in problem.reason for problem in found)
+
+
+def test_what_is_planned_and_timed() -> None:
+    """The plan is that of what runs layer by layer."""
+    simulator = load_simulator("numba", 1)
+    assert isinstance(simulator, NumbaSimulator)
+    text = str(simulator.plan(echo(), 6, 1))
+    assert "out" in text
+    with pytest.raises(UsageError, match="has delays"):
+        simulator.profile(echo(), np.ones((1, 6, 1), np.int32), 6)
+
+
+@pytest.mark.parametrize("verb", ["report", "bench", "bisect"])
+def test_verbs_that_compare_with_a_source(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(Artefact(echo()), tmp_path / "echo.snn.onnx")
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 6, 1), np.float32), y=np.zeros(4, np.int64))
+    assert main([verb, str(tmp_path / "echo.snn.onnx"), "--data", str(tmp_path / "x.npz")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "was not converted from a network in ONNX" in line

@@ -19,6 +19,7 @@ from snnc.cli import main
 from snnc.cli.train import ARCHITECTURES as OFFERED
 from snnc.compiler import Options, convert
 from snnc.errors import InputError, UsageError
+from snnc.ir.snn import IntegrateFire
 from snnc.training.architectures import ARCHITECTURES
 from snnc.training.course import Course, training_recipe
 from snnc.training.pixels import Pixels
@@ -156,6 +157,27 @@ def test_a_teacher_of_pixels(trained: Trained, data: tuple[Array, Array]) -> Non
 def test_options_that_make_no_sense(changes: dict[str, Any], message: str, data: tuple[Array, Array]) -> None:
     with pytest.raises(UsageError, match=message):
         run(data, **changes)
+
+
+def test_smooth_activations_are_trained_in_floats(tmp_path: Path) -> None:
+    """Written as they are, resumed to the same bits, and converted to step functions."""
+    data = images(60, 8)
+    given: dict[str, Any] = {**QUICK, "epochs": 1, "threads": 1}
+    found = train("mobilenetv3", *data, **given)
+    assert found.record["course"]["levels"] is None
+    assert found.record["steps"] == [2, 0]
+    again = train("mobilenetv3", *data, checkpoints=tmp_path, **given)
+    assert again.model.SerializeToString() == found.model.SerializeToString()
+    assert train("mobilenetv3", *data, minutes=0.01, **{**given, "epochs": None}).record["steps"][0] > 0
+    passes = (
+        "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations{levels=15},lower,graded,"
+        "init-membrane,quantise-weights"
+    )
+    rows = data[0].transpose(0, 3, 1, 2).astype(np.float32)
+    made = convert(found.model.SerializeToString(), rows, Options(1, pipeline=passes, threads=1)).artefact
+    assert any(node.breakpoints is not None for node in made.graph.of_type(IntegrateFire))
+    with pytest.raises(UsageError, match="mobilenetv3 has smooth activations and is trained without levels"):
+        Course(arch="mobilenetv3", levels=4)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from snnc.errors import UsageError
 from snnc.training.architectures import ARCHITECTURES
 from snnc.training.recipe import Recipe
 
+LEVELS = 4
 MOST_LEVELS = 255
 
 ALONE = {"labels": 1.0}
@@ -25,15 +26,16 @@ class Course:
 
     Attributes:
         arch: of :data:`snnc.training.architectures.ARCHITECTURES`.
-        levels: L, to which every hidden activation is rounded from the first step; a spiking network sends
-            them in T steps by spikes of up to ``L / T``, rounded up.
+        levels: L, to which every hidden activation is rounded from the first step, 4 by default; a spiking
+            network sends them in T steps by spikes of up to ``L / T``, rounded up. ``None`` for a network of
+            smooth activations, which is trained without.
         smoothing: share of a label that is spread over all classes.
         weight_decay: by how much a step of rate 1 shrinks a weight.
         rise: share of the steps in which the rate rises.
     """
 
     arch: str
-    levels: int = 4
+    levels: int | None = None
     smoothing: float = 0.1
     weight_decay: float = 0.02
     rise: float = 0.2
@@ -46,7 +48,18 @@ class Course:
         """
         if self.arch not in ARCHITECTURES:
             raise UsageError(f"arch {self.arch!r} is unknown; known: {', '.join(ARCHITECTURES)}")
-        levels: object = self.levels
+        if ARCHITECTURES[self.arch].smooth:
+            if self.levels is not None:
+                raise UsageError(
+                    f"{self.arch} has smooth activations and is trained without levels: leave levels out, "
+                    "and convert it by the preset one-step, or tune it"
+                )
+        elif self.levels is None:
+            object.__setattr__(self, "levels", LEVELS)
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        levels: object = 1 if self.levels is None else self.levels
         if not isinstance(levels, int) or isinstance(levels, bool) or not 1 <= levels <= MOST_LEVELS:
             raise UsageError(f"levels must be a whole number from 1 to {MOST_LEVELS}, not {levels!r}")
         numbers: tuple[tuple[str, object, float], ...] = (
