@@ -188,7 +188,7 @@ def test_an_interrupted_run_tells_where_it_goes_on(
     assert said == f"error: interrupted; the same command continues from {folder}"
     assert (folder / "plan.json").exists()
     monkeypatch.undo()
-    assert main(tune(files, "--epochs", "4", "--checkpoints", str(folder))) == 0
+    assert main(tune(files, *options)) == 0
     assert (folder / "T2.integers.pt").exists()
 
 
