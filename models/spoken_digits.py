@@ -54,17 +54,31 @@ def features(sound: Sound) -> Bytes:
         sound: (samples,) at ``RATE``; its end is cut, or filled up with silence.
     """
     length = (FRAMES - 1) * HOP + WINDOW
-    padded = np.pad(sound[:length].astype(float), (0, max(0, length - len(sound))))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP] * np.hanning(WINDOW)
-    power = np.abs(np.fft.rfft(frames, axis=1)) ** 2 @ _filters().T
-    loudest = power.max()
+    energies = powers(np.pad(sound[:length].astype(float), (0, max(0, length - len(sound)))))
+    return levels(energies, float(energies.max()))
+
+
+def powers(sound: Sound) -> NDArray[np.float64]:
+    """Return the energies of the mel bands, (frames, BANDS), in every whole window of a sound, (samples,)."""
+    frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP] * np.hanning(WINDOW)
+    energies: NDArray[np.float64] = np.abs(np.fft.rfft(frames, axis=1)) ** 2 @ filters().T
+    return energies
+
+
+def levels(energies: NDArray[np.float64], loudest: float) -> Bytes:
+    """Return energies in steps of ``STEP`` decibels, (frames, BANDS), from 0 to ``LEVELS``.
+
+    Args:
+        energies: (frames, BANDS), of :func:`powers`.
+        loudest: the energy that becomes ``LEVELS``, as all above it do. Where it is 0, so is everything.
+    """
     if loudest <= 0:
-        return np.zeros((FRAMES, BANDS), np.uint8)
-    decibels = 10 * np.log10(np.maximum(power / loudest, 1e-12))
+        return np.zeros(energies.shape, np.uint8)
+    decibels = 10 * np.log10(np.maximum(energies / loudest, 1e-12))
     return np.clip(np.rint(decibels / STEP) + LEVELS, 0, LEVELS).astype(np.uint8)
 
 
-def _filters() -> NDArray[np.float64]:
+def filters() -> NDArray[np.float64]:
     """Return triangles of equal width on the mel scale, (BANDS, WINDOW / 2 + 1)."""
     mels = np.linspace(_mel(60.0), _mel(RATE / 2), BANDS + 2)
     edges = 700 * (10 ** (mels / 2595) - 1)

@@ -13,7 +13,19 @@ import pytest
 from snnc import models
 from snnc.errors import InputError, UsageError
 from snnc.models import spoken_digits
-from snnc.models.spoken_digits import BANDS, FRAMES, HOP, LEVELS, RATE, WINDOW, features, read, synthesised
+from snnc.models.spoken_digits import (
+    BANDS,
+    FRAMES,
+    HOP,
+    LEVELS,
+    RATE,
+    WINDOW,
+    features,
+    levels,
+    powers,
+    read,
+    synthesised,
+)
 
 
 def tone(hertz: float, seconds: float = 0.5, rate: int = RATE) -> np.ndarray:
@@ -47,6 +59,18 @@ def test_loudness_does_not_count_and_long_sounds_are_cut() -> None:
     np.testing.assert_array_equal(features(sound), features(sound / 50))
     length = (FRAMES - 1) * HOP + WINDOW
     np.testing.assert_array_equal(features(sound), features(sound[:length]))
+
+
+def test_levels_count_from_any_loudness_and_end_at_both_ends() -> None:
+    sound = tone(700)[: 5 * HOP + WINDOW]
+    energies = powers(sound)
+    assert energies.shape == (6, BANDS)
+    loudest = float(energies.max())
+    np.testing.assert_array_equal(levels(energies, loudest), features(sound)[:6])
+    softer = levels(energies, 100 * loudest)  # 20 dB
+    np.testing.assert_array_equal(softer, np.maximum(levels(energies, loudest).astype(int) - 10, 0))
+    assert levels(energies, loudest / 100).max() == LEVELS
+    assert not levels(energies, 0.0).any()
 
 
 def test_both_forms_of_the_recordings_are_read(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ module snnc_core #(
                 .word(load_word)
             );
         end else begin : resident
-            wire unused = &{1'b0, x_beat, x_data, fetched};
+            wire unused_beat = &{1'b0, x_beat, x_data, fetched};
             assign {load_busy, load_write, load_addr, load_word, x_beats} = 0;
         end
     endgenerate
