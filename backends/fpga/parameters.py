@@ -53,7 +53,7 @@ def population_rows(node: IntegrateFire, *, barrier: bool) -> list[IntArray]:
     lowest = np.zeros(channels, np.int64)
     if node.negative_threshold is not None and not barrier:
         lowest = -node.negative_threshold.astype(np.int64)
-    rows = [each.astype(np.int64) for each in (node.threshold, node.bias, node.v_init)]
+    rows: list[IntArray] = [each.astype(np.int64) for each in (node.threshold, node.bias, node.v_init)]
     rows.append(lowest)
     if node.breakpoints is not None and node.step_values is not None:
         values = node.step_values.astype(np.int64)
