@@ -9,9 +9,10 @@ DEMO_PRESET ?= balanced
 VENV := .venv
 BIN := $(VENV)/bin
 ARTEFACT := build/demo.snn.onnx
+KERAS := docs/tutorials/keras.md
 VERSION = $(shell $(BIN)/python -c 'import snnc; print(snnc.__version__)')
 
-.PHONY: help demo test format check pytest shuffled coverage docs docs-serve release verify-consumers clean
+.PHONY: help demo test format check style mypy pyright kernels pytest shuffled coverage docs docs-serve walks release verify-consumers clean
 
 help:
 	@echo "make demo      convert the bundled network at T=$(DEMO_TIMESTEPS) and judge it on the bundled images"
@@ -23,6 +24,7 @@ help:
 	@echo "make coverage  the tests, with the lines that they miss"
 	@echo "make docs      build the site into build/site, strictly, and check every link"
 	@echo "make docs-serve  show it at http://127.0.0.1:8000, without anything from elsewhere"
+	@echo "make walks     follow every page of the documentation, with everything that its blocks need, and pass over none"
 	@echo "make release   build distributions twice into dist, compare and check them, try the wheel under every"
 	@echo "               Python that is found, and write an SBOM and the licences"
 	@echo "make verify-consumers  run bundles in software that others wrote, each in an environment of its own,"
@@ -34,13 +36,21 @@ demo: $(VENV)/.installed
 	$(BIN)/snnc convert $(DEMO_MODEL) --preset $(DEMO_PRESET) --timesteps $(DEMO_TIMESTEPS) --output $(ARTEFACT) --force
 	$(BIN)/snnc eval $(ARTEFACT) --against $(DEMO_MODEL)
 
-test: check pytest
+test: $(VENV)/.installed-dev # each checker takes one core; what compiles kernels fills another
+	@$(MAKE) --no-print-directory --jobs=2 check kernels
+	@$(MAKE) --no-print-directory pytest
 
-check: $(VENV)/.installed-dev
+check: style mypy pyright
+
+style: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pyright
+
+mypy pyright: $(VENV)/.installed-dev
+	$(BIN)/$@
+
+kernels: $(VENV)/.installed-dev # once for all processes of the tests, not once in each
+	$(BIN)/snnc doctor --warm --json > /dev/null
 
 pytest: $(VENV)/.installed-dev # every process compiles kernels of its own where none are kept yet: few processes
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
@@ -71,6 +81,12 @@ release: $(VENV)/.installed-release
 	$(BIN)/python -m cyclonedx_py environment --output-reproducible --pyproject pyproject.toml \
 	    -o dist/snnc-$(VERSION).cdx.json build/release/venv/bin/python
 	$(BIN)/python -m benchmarks.release.dependencies > dist/snnc-$(VERSION).licences.md
+
+# PyTorch and TensorFlow do not share an environment: each walks its pages in one of its own.
+walks: build/walks/torch/.installed build/walks/tensorflow/.installed
+	build/walks/torch/bin/python -m benchmarks.site.walks --complete README.md docs/index.md \
+	    $(filter-out $(KERAS), $(wildcard docs/tutorials/*.md docs/how-to/*.md))
+	build/walks/tensorflow/bin/python -m benchmarks.site.walks --complete $(KERAS)
 
 docs-serve: docs
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
@@ -103,7 +119,18 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
-$(VENV)/.installed-release: $(VENV)/.installed-dev
+$(VENV)/.installed-release: $(VENV)/.installed
 	@echo "Installing what a release needs into $(VENV)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[release]'
+	@touch $@
+
+build/walks/torch/.installed: EXTRAS := torch,train,nir,dev
+build/walks/torch/.installed: OTHERS := spikingjelly nirtorch
+build/walks/tensorflow/.installed: EXTRAS := dev
+build/walks/tensorflow/.installed: OTHERS := tensorflow tf2onnx
+build/walks/%/.installed: pyproject.toml
+	@echo "Installing what blocks of the documentation need into $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check $(OTHERS)
 	@touch $@

@@ -85,10 +85,13 @@ def _loaded(model: Any) -> tuple[LoadedModel, str]:
         raise UsageError(
             f"{type(model).__name__} is a torch.nn.Module, which is exported for calibration rows: convert it"
         )
-    raise InputError(
-        f"{_said(model)} is not a network: give the path of an ONNX file, zoo:NAME, an onnx.ModelProto "
-        "or bytes"
-    )
+    if isinstance(model, Mapping):
+        cure = "load such weights into their module by load_state_dict, and give that"
+    elif isinstance(model, type):
+        cure = f"it is a class: give an instance, {model.__name__}(...)"
+    else:
+        cure = "give a torch.nn.Module, the path of an ONNX file, zoo:NAME, an onnx.ModelProto or bytes"
+    raise InputError(f"{_said(model)} is not a network: {cure}")
 
 
 def in_memory(model: Any) -> bytes | None:

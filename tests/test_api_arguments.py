@@ -278,3 +278,34 @@ def test_progress_is_told_to_a_function(files: Files, artefact: Artefact) -> Non
         artefact.graph, artefact.encode, X, Y, simulator=load_simulator("numba"), progress=progress
     )
     assert told == [(0, 1, "evaluating at T = 4"), (1, 1, "evaluating at T = 4")]
+
+
+@pytest.mark.parametrize(
+    ("given", "cure"),
+    [
+        ({"0.weight": np.zeros((2, 2))}, "load_state_dict"),
+        (onnx.ModelProto, r"it is a class: give an instance, ModelProto\(\.\.\.\)"),
+        (7, r"give a torch\.nn\.Module, the path"),
+    ],
+)
+def test_what_is_no_network_is_told_its_own_cure(given: Any, cure: str) -> None:
+    with pytest.raises(InputError, match=cure):
+        snnc.convert(given, np.zeros((4, 2), np.float32), timesteps=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("m.pt", "give snnc.convert the module"),
+        ("m.keras", "model.export"),
+        ("m.tflite", "tf2onnx"),
+        ("m.onnx", ""),
+    ],
+)
+@pytest.mark.parametrize("content", [b"PK\x03\x04\xff\xff", b"\x1c\x00\x00\x00TFL3", b"\x08"])
+def test_files_of_other_forms_are_told_their_way_to_onnx(
+    name: str, cure: str, content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"is not an ONNX file.*{cure}"):
+        snnc.convert(tmp_path / name, np.zeros((4, 2), np.float32), timesteps=1)

@@ -239,13 +239,24 @@ def test_doctor_knows_what_is_needed_and_every_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     def names(needs: list[str]) -> tuple[str, ...]:
-        return tuple(re.split(r"[^\w-]", need, maxsplit=1)[0] for need in needs)
+        return tuple(need if "==" in need else re.split(r"[^\w-]", need, maxsplit=1)[0] for need in needs)
 
     assert names(project["dependencies"]) == doctor.NEEDED
     named = {
         extra: names(needs) for extra, needs in project["optional-dependencies"].items() if extra != "dev"
     }
     assert named == doctor.EXTRAS
+
+
+@pytest.mark.parametrize(
+    ("version", "state"), [("2.13.0+cpu", "installed"), ("2.14.0", "not installed: pip")]
+)
+def test_doctor_takes_the_pinned_version_alone(
+    version: str, state: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: version)
+    assert main(["doctor"]) == 0
+    assert re.search(rf"extra torch +{state}", capsys.readouterr().out)
 
 
 @pytest.fixture

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.site.walks import ROOT, WalkError, artefact_of_the_zoo, blocks, commands, pages, walk
+from benchmarks.site.walks import (
+    ROOT,
+    WalkError,
+    artefact_of_the_zoo,
+    blocks,
+    commands,
+    main,
+    pages,
+    walk,
+)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -80,3 +89,15 @@ def test_what_is_true_passes(tmp_path: Path) -> None:
 
 def test_commands_are_joined_by_backslashes() -> None:
     assert commands("a \\\n  b\n\nc # d\n") == ["a   b", "c # d"]
+
+
+@pytest.mark.parametrize(
+    ("needs", "code"), [("", 0), ("<!-- needs: bash -->\n\n", 0), ("<!-- needs: no-such-program -->\n\n", 1)]
+)
+def test_a_complete_walk_passes_over_nothing(
+    needs: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = written(tmp_path, f"{needs}```bash\ntrue\n```\n")
+    assert main([str(page)]) == 0
+    assert main(["--complete", str(page)]) == code
+    assert ("no-such-program" in capsys.readouterr().out) == bool(code)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from string import Template
 
+from snnc.backends.c99.fan_out import FAN_OUT
 from snnc.backends.c99.firing import RULES
 from snnc.backends.c99.functions import FUNCTIONS, HELPERS
 from snnc.backends.c99.leaky import KEPT, LEAKY_KERNELS
@@ -189,6 +190,7 @@ KERNELS = (
     _VALUES
     | _CHARGED
     | SYNAPSES
+    | {"fan_out": FAN_OUT}
     | FUNCTIONS
     | {name: rule.template for name, rule in RULES.items()}
     | LEAKY_KERNELS
@@ -201,7 +203,7 @@ _CALLS = {
     "convolve_large": ("list", "cut", "add_rows"),
     "convolve_along_large": ("list", "cut", "add_rows"),
 }
-_HELPERS = {REACHED: {*_CALLS, "depthwise"}, KEPT: set(LEAKY_KERNELS)} | HELPERS
+_HELPERS = {REACHED: {*_CALLS, "depthwise", "fan_out"}, KEPT: set(LEAKY_KERNELS)} | HELPERS
 """Functions without types -> the kernels that call them."""
 
 

@@ -13,11 +13,15 @@ names programs and modules that it needs; where they are absent the walk passes 
 Lines that install something would need the network: of these it is checked that the extras and the targets of
 make exist. Only ``pip install .`` of what the page itself has written is done, beside the files of the page.
 
-    python -m benchmarks.site.walks [PAGE.md ...]         # runs pages, and prints how long each took
+    python -m benchmarks.site.walks [PAGE.md ...]              # runs pages, and prints how long each took
+    python -m benchmarks.site.walks --complete [PAGE.md ...]   # and fails where a block was passed over
+
+`make walks` does the second with everything that blocks need.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 import io
@@ -346,17 +350,27 @@ def _plain(line: str) -> str:
     return " ".join(NUMBER.sub("#", line).split())
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Walk the named pages, or all, and print how long each took."""
-    chosen = [Path(name).resolve() for name in arguments] or pages()
+def main(arguments: Sequence[str]) -> int:
+    """Walk the named pages, or all, and print how long each took; 1 where --complete is missed."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE.md", help="all by default")
+    parser.add_argument(
+        "--complete", action="store_true", help="fail where a block needs what is not installed"
+    )
+    asked = parser.parse_args(arguments)
+    chosen = [page.resolve() for page in asked.pages] or pages()
+    skipped = False
     print("| page | blocks | not installed here | seconds | of processor |\n|---|---|---|---|---|")
     for page in chosen:
         with tempfile.TemporaryDirectory(prefix="snnc-walk-") as folder:
             done = walk(page, Path(folder))
+        skipped |= bool(done.skipped)
         missing = ", ".join(sorted(done.skipped)) or "–"
-        row = (page.relative_to(ROOT), done.ran, missing, f"{done.seconds:.0f}", f"{done.processor:.1f}")
+        name = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page
+        row = (name, done.ran, missing, f"{done.seconds:.0f}", f"{done.processor:.1f}")
         print(f"| {' | '.join(map(str, row))} |", flush=True)
+    return int(asked.complete and skipped)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -23,14 +23,14 @@ EXTRAS = {
     "plot": ("matplotlib",),
     "cluster": ("distributed",),
     "images": ("pillow",),
-    "torch": ("onnxscript", "torch"),
+    "torch": ("onnxscript", "torch==2.13.0"),
     "train": ("torch",),
     "download": ("pooch",),
     "nir": ("h5py",),
     "events": ("faery", "h5py"),
     "loihi": ("h5py",),
     "docs": ("mkdocs-material", "mkdocstrings", "ruff"),
-    "release": ("cyclonedx-bom", "twine"),
+    "release": ("cyclonedx-bom", "setuptools", "twine"),
 }
 KERNELS = re.compile(r"kernels-[0-9a-f]{16}")
 """Names of the folders in the cache."""
@@ -100,11 +100,14 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     return rows + [(f"simulator {name}", state) for name, state in found["simulators"].items()]
 
 
-def _version(name: str) -> str | None:
+def _version(need: str) -> str | None:
+    """Return the version of a distribution; ``None`` if it is absent, or another than NAME==VERSION."""
+    name, _, wanted = need.partition("==")
     try:
-        return importlib.metadata.version(name)
+        found = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+    return found if wanted in ("", found.partition("+")[0]) else None
 
 
 def _cpu() -> dict[str, Any]:

@@ -18,6 +18,18 @@ from snnc.frontend.tensors import byte_size, is_external
 MAX_BYTES = 2**31 - 1
 """Largest model without its external data: what protobuf can hold in one message."""
 
+_MODULE = "load it in PyTorch, and give snnc.convert the module, or export that by torch.onnx.export"
+_KERAS = "load it in Keras, and export it by model.export(PATH, format='onnx')"
+OTHER_FORMS = {
+    ".pt": _MODULE,
+    ".pth": _MODULE,
+    ".ckpt": _MODULE,
+    ".safetensors": _MODULE,
+    ".keras": _KERAS,
+    ".h5": _KERAS,
+    ".tflite": "python -m tf2onnx.convert --tflite FILE --output NETWORK.onnx makes one of it",
+}
+"""How a file of another form becomes an ONNX file, by its suffix."""
 
 UNUSED_BYTES = 3 * 2**30
 UNUSED_RATIO = 64
@@ -79,14 +91,15 @@ def loaded_from(data: bytes, name: Path) -> LoadedModel:
 
 def _parsed(data: bytes, path: Path) -> onnx.ModelProto:
     model = onnx.ModelProto()
+    export = OTHER_FORMS.get(path.suffix)
     try:
         model.ParseFromString(data)
     except DecodeError as error:
-        raise InputError(
-            f"{path} is not an ONNX file, or it is damaged or cut short: export or copy it again"
-        ) from error
+        reason = "is not an ONNX file, or it is damaged or cut short"
+        raise InputError(f"{path} {reason}: {export or 'export or copy it again'}") from error
     if not model.ir_version or not model.HasField("graph"):
-        raise InputError(f"{path} is not an ONNX file: it holds no graph; export the network to ONNX first")
+        reason = "is not an ONNX file: it holds no graph"
+        raise InputError(f"{path} {reason}; {export or 'export the network to ONNX first'}")
     if (damaged := next((text for text in _texts(model) if isinstance(text, bytes)), None)) is not None:
         raise InputError(f"{path} is damaged: the name {damaged[:40]!r} is no UTF-8; export or copy it again")
     return model

@@ -31,6 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -48,6 +49,8 @@ from snnc.numerics.quantisation import quantise_all
 from snnc.training.operators import convolved, per_channel, summed
 from snnc.training.straight_through import Integers
 from snnc.training.temporal import Spikes
+
+Leaking = TypeVar("Leaking", snn.IntegrateFire, snn.Readout)
 
 METHODS = ("bptt", "rate")
 LEARNED = ("none", "layer", "channel")
@@ -264,8 +267,9 @@ class LeakyNetwork(nn.Module):
                         means[node.name] = trains[node.name].mean(dim=0)
                 case snn.IntegrateFire():
                     current = sum(read[1:], read[0])
-                    theta = torch.from_numpy(np.array(self._made(node).threshold)).double()
-                    scaled = current.detach() * 2.0 ** self._made(node).fraction_bits
+                    made = self._made(node)
+                    theta = torch.from_numpy(np.array(made.threshold)).double()
+                    scaled = current.detach() * 2.0**made.fraction_bits
                     found.currents[node.name] = float((scaled / per_channel(theta, len(node.shape))).std())
                     if by_rates:
                         whole = sum(mean[1:], mean[0])
@@ -285,9 +289,9 @@ class LeakyNetwork(nn.Module):
                         trains[node.name] = self._each(node, read[0])
         return found
 
-    def _made(self, node: snn.IntegrateFire | snn.Readout) -> snn.IntegrateFire | snn.Readout:
+    def _made(self, node: Leaking) -> Leaking:
         made = self.quantised[node.name]
-        if not isinstance(made, snn.IntegrateFire | snn.Readout):
+        if not isinstance(made, type(node)):
             raise InternalError(f"{node.name!r} has become another node")
         return made
 
