@@ -93,10 +93,11 @@ def _against(
         case Encode():
             if node.presented is not Presented.SEQUENCE or node.gain is not None:
                 yield "the input is no sequence of frames that enter as they are", ELSEWHERE
-        case Convolution() | Linear() | ChannelWeight() | SumPool() | Delay():
-            window = getattr(node, "window", None)
-            if window is not None and window.pads[:2] != window.pads[2:]:
+        case Convolution() | SumPool():
+            if node.window.pads[:2] != node.window.pads[2:]:
                 yield "its padding differs from side to side, and NIR has one for both", ELSEWHERE
+        case Linear() | ChannelWeight() | Delay():
+            pass
         case Reshape():
             if len(node.shape) > 1 and not _is_signal(graph, node):
                 yield "NIR only flattens", ELSEWHERE

@@ -271,7 +271,7 @@ def _learn(
         wanted = torch.from_numpy(labels[chosen]).expand(len(answers), -1)
         loss = functional.cross_entropy(answers.flatten(0, 1), wanted.flatten(), label_smoothing=0.05)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         schedule.step()
 

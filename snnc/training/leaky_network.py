@@ -272,8 +272,8 @@ class LeakyNetwork(nn.Module):
                     scaled = current.detach() * 2.0**made.fraction_bits
                     found.currents[node.name] = float((scaled / per_channel(theta, len(node.shape))).std())
                     if by_rates:
-                        whole = sum(mean[1:], mean[0])
-                        trains[node.name], means[node.name] = self._rates(node, current, whole)
+                        together = sum(mean[1:], mean[0])
+                        trains[node.name], means[node.name] = self._rates(node, current, together)
                     else:
                         trains[node.name] = torch.stack([s for _, s, _ in self._steps(node, current)])
                     found.counts[node.name] = trains[node.name].sum(dim=0)
