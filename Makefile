@@ -12,7 +12,7 @@ ARTEFACT := build/demo.snn.onnx
 KERAS := docs/tutorials/keras.md
 VERSION = $(shell $(BIN)/python -c 'import snnc; print(snnc.__version__)')
 
-.PHONY: help demo test format check pytest shuffled coverage docs docs-serve walks release verify-consumers clean
+.PHONY: help demo test format check style mypy pyright kernels pytest shuffled coverage docs docs-serve walks release verify-consumers clean
 
 help:
 	@echo "make demo      convert the bundled network at T=$(DEMO_TIMESTEPS) and judge it on the bundled images"
@@ -36,13 +36,21 @@ demo: $(VENV)/.installed
 	$(BIN)/snnc convert $(DEMO_MODEL) --preset $(DEMO_PRESET) --timesteps $(DEMO_TIMESTEPS) --output $(ARTEFACT) --force
 	$(BIN)/snnc eval $(ARTEFACT) --against $(DEMO_MODEL)
 
-test: check pytest
+test: $(VENV)/.installed-dev # each checker takes one core; what compiles kernels fills another
+	@$(MAKE) --no-print-directory --jobs=2 check kernels
+	@$(MAKE) --no-print-directory pytest
 
-check: $(VENV)/.installed-dev
+check: style mypy pyright
+
+style: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pyright
+
+mypy pyright: $(VENV)/.installed-dev
+	$(BIN)/$@
+
+kernels: $(VENV)/.installed-dev # once for all processes of the tests, not once in each
+	$(BIN)/snnc doctor --warm --json > /dev/null
 
 pytest: $(VENV)/.installed-dev # every process compiles kernels of its own where none are kept yet: few processes
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from snnc.errors import InputError
-from snnc.options import setting_problem, setting_text
+from snnc.option_kinds import setting_problem, setting_text
 from snnc.pass_options import once
 
 

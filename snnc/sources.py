@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snnc.errors import InputError
+from snnc.errors import InputError, UsageError
 from snnc.models import PREFIX, ZooEntry, list_models, resolve
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from snnc.ir.batch import Rows
     from snnc.source.selection import Selection
     from snnc.source.source_session import SourceSession
+
+
+OTHER_SOURCES = (".nir",)
+"""How the names of files end that hold spiking networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +136,15 @@ def locate_source(metadata: Metadata, artefact: Path, given: str | None) -> Loca
 
     Raises:
         InputError: it is not found, what was found is another network, or the artefact has learned since.
+        UsageError: there is none.
     """
     _require_unadapted(metadata, artefact)
     wanted = metadata.source_sha256
+    if not wanted or metadata.source_path.endswith(OTHER_SOURCES):
+        raise UsageError(
+            f"{artefact} was not converted from a network in ONNX, so there is none to compare it with; "
+            "eval, run, inspect, compare, plot and deploy take it"
+        )
     if given is not None:
         found = locate(given)
         _same(found, wanted, artefact)

@@ -22,8 +22,8 @@ from snnc.report.causes import Cause
 from snnc.report.measurement import Measurement
 from snnc.report.measuring import measure
 from snnc.report.verdict import Verdict, judge
+from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.protocol import Simulator
-from snnc.simulation.reference import run_ann
 from snnc.source.calibration import Calibration
 
 FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations"

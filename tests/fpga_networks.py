@@ -7,9 +7,22 @@ from math import prod
 
 import numpy as np
 
+from snnc.backends.fpga.layout import Sizes
 from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.ir.snn import Convolution, CountMaxPool, CurrentMaxPool, Reshape, SnnGraph, SnnNode, SumPool
+from snnc.ir.snn import (
+    Convolution,
+    CountMaxPool,
+    CurrentMaxPool,
+    Encode,
+    IntegrateFire,
+    Linear,
+    Readout,
+    Reshape,
+    SnnGraph,
+    SnnNode,
+    SumPool,
+)
 from tests.spiking_graph_builder import Builder
 
 SAME = Window((3, 3), pads=(1, 1, 1, 1))
@@ -103,6 +116,32 @@ def small_perceptron() -> SnnGraph:
     return b.proved(3, 2)
 
 
+def small_steps(levels: int, furthest: int = 3) -> SnnGraph:
+    """Return a network of tiny potentials, with a step function whose counts go far up and down."""
+    one = np.ones(1, np.int32)
+    nodes = (
+        Encode(name="x", shape=(1,), scale=1.0, limit=1),
+        Linear(name="w", inputs=("x",), shape=(1,), weight=np.ones((1, 1), np.int8)),
+        IntegrateFire(
+            name="p",
+            inputs=("w",),
+            shape=(1,),
+            threshold=one,
+            bias=0 * one,
+            v_init=0 * one,
+            spike_scale=one.astype(np.float32),
+            neuron=Neuron(levels=levels, spikes_per_step=None),
+            breakpoints=np.array([[0, 1, 2]], np.int32),
+            step_values=np.array([0, -furthest, furthest, -furthest], np.int32),
+        ),
+        Linear(name="v", inputs=("p",), shape=(1,), weight=np.zeros((1, 1), np.int8)),
+        Readout(name="y", inputs=("v",), shape=(1,), bias=0 * one),
+    )
+    graph = SnnGraph(name="steps", nodes=nodes, outputs=("y",), timesteps=4, max_timesteps=4)
+    graph.verify()
+    return graph
+
+
 UNUSUAL: tuple[Callable[[], SnnGraph], ...] = (
     large_kernels,
     one_pixel,
@@ -110,3 +149,25 @@ UNUSUAL: tuple[Callable[[], SnnGraph], ...] = (
     zero_weights,
     many_levels,
 )
+
+ROOM = Sizes(
+    lanes=4,
+    spike=12,
+    input=12,
+    potential=32,
+    count=14,
+    address=16,
+    program=16384,
+    weights=16384,
+    heads=8192,
+    rows=8192,
+    columns=8192,
+    parameters=16384,
+    potentials=4096,
+    counts=2048,
+    spikes=32768,
+    inputs=4096,
+    steps=1,
+    maxima=1,
+)
+"""A core on which all networks of these tests run, so that Verilator compiles once."""

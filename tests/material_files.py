@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wave
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,12 @@ from snnc.data.material import Material, read_material
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError
 
-RNG = np.random.default_rng(0)
-
 
 def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (8, 6), **options: Any) -> np.ndarray:
     """Write a picture of noise; ``size`` is (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
-    values = RNG.integers(0, 256, shape, np.uint8)
+    values = np.random.default_rng(zlib.crc32(path.name.encode())).integers(0, 256, shape, np.uint8)
     Image.fromarray(values).save(path, **options)
     return values
 

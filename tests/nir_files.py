@@ -5,11 +5,16 @@ The equations are those of the exporters' sources, with the parameters that thes
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.simulation.protocol import RecordOptions
+from snnc.simulation.reference import ReferenceSimulator
 
 FEATURES, HIDDEN, CLASSES, STEPS = 12, 16, 4, 40
 
@@ -182,3 +187,45 @@ class Sinabs:
         if tau is None:
             return nir.IF(r=vector(1, n), v_threshold=vector(1, n))
         return nir.LIF(tau=vector(tau, n), r=vector(1, n), v_leak=vector(0, n), v_threshold=vector(1, n))
+
+
+EXPORTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
+    "snntorch subtract": ({"exporter": "snntorch", "reset": "subtract"}, SnnTorch.node, SnnTorch),
+    "snntorch zero": (
+        {"exporter": "snntorch", "reset": "value"},
+        SnnTorch.node,
+        partial(SnnTorch, reset="zero"),
+    ),
+    "snntorch synaptic": (
+        {"exporter": "snntorch", "reset": "subtract"},
+        partial(SnnTorch.node, alpha=0.8),
+        partial(SnnTorch, alpha=0.8),
+    ),
+    "snntorch synaptic zero": (
+        {"exporter": "snntorch", "reset": "value"},
+        partial(SnnTorch.node, alpha=0.8),
+        partial(SnnTorch, alpha=0.8, reset="zero"),
+    ),
+    "spikingjelly LIF": ({"exporter": "spikingjelly"}, SpikingJelly.node, SpikingJelly),
+    "spikingjelly LIF, input kept": (
+        {"exporter": "spikingjelly"},
+        partial(SpikingJelly.node, decay_input=False),
+        partial(SpikingJelly, decay_input=False),
+    ),
+    "spikingjelly IF": (
+        {"exporter": "spikingjelly"},
+        partial(SpikingJelly.node, tau=None),
+        partial(SpikingJelly, tau=None),
+    ),
+    "norse LIF": ({"exporter": "norse"}, Norse.node, Norse),
+    "norse IF": ({"exporter": "norse"}, partial(Norse.node, tau_inverse=None), partial(Norse, None)),
+    "sinabs LIF": ({"exporter": "sinabs"}, Sinabs.node, Sinabs),
+    "sinabs IF": ({"exporter": "sinabs"}, partial(Sinabs.node, tau=None), partial(Sinabs, None)),
+}
+
+
+def trains(graph: SnnGraph, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Return spikes of every population, (steps, rows, ...)."""
+    q = x.astype(np.int32)
+    names = tuple(node.name for node in graph.of_type(IntegrateFire))
+    return ReferenceSimulator().run(graph, q, x.shape[1], RecordOptions(trains=names)).trains

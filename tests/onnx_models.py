@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.frontend import SourceModel, read_onnx
 from snnc.ir import ann
-from snnc.simulation.reference import run_ann
+from snnc.simulation.ann_reference import run_ann
 
 Array = NDArray[Any]
 NEWEST_TESTED = 23
@@ -91,11 +91,17 @@ def check_equal(folder: Path, proto: onnx.ModelProto, *, seed: int = 0, rows: in
 
 
 _RNG = np.random.default_rng(1)
+_BEGINNING = _RNG.bit_generator.state
 
 
 def normal(*shape: int) -> Array:
-    """Return float32 weights."""
+    """Return float32 weights; :func:`begin_weights` lets the next be the first again."""
     return np.asarray(_RNG.standard_normal(shape), np.float32)
+
+
+def begin_weights() -> None:
+    """Let the weights that follow be the same whatever was drawn before."""
+    _RNG.bit_generator.state = _BEGINNING
 
 
 def kinds(graph: ann.AnnGraph) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 from hypothesis import assume
@@ -13,7 +14,18 @@ from snnc.ir.bounds import provable_timesteps
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.leak import WHOLE
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.ir.snn import CurrentMaxPool, Encode, IntegrateFire, Presented, Readout, SnnGraph, SnnNode
+from snnc.ir.snn import (
+    CurrentMaxPool,
+    Delay,
+    Encode,
+    IntegrateFire,
+    Linear,
+    Presented,
+    Readout,
+    Reshape,
+    SnnGraph,
+    SnnNode,
+)
 from tests.spiking_graph_builder import random_rows
 from tests.spiking_graphs import NEURONS, as_float, random_graph
 
@@ -88,6 +100,34 @@ def with_frames(graph: SnnGraph, presented: Presented, *, first_only: bool = Fal
     return found
 
 
+def with_delays(graph: SnnGraph, seed: int) -> SnnGraph:
+    """Return a network in which some populations read what others, itself or an input, sent before.
+
+    Args:
+        graph: a synchronous network without settle steps, in integers.
+        seed: everything random follows from it.
+    """
+    rng = np.random.default_rng(seed)
+    senders = [node for node in graph if isinstance(node, IntegrateFire | Encode)]
+    nodes: list[SnnNode] = []
+    for node in graph:
+        if isinstance(node, IntegrateFire) and rng.random() < 0.7:
+            source = senders[int(rng.integers(0, len(senders)))]
+            name, size = f"{node.name}.late", prod(node.shape)
+            delay = Delay(name=name, shape=source.shape, source=source.name, steps=int(rng.integers(1, 4)))
+            flat = Reshape(name=f"{name}.flat", inputs=(name,), shape=(prod(source.shape),))
+            weight = rng.integers(-3, 4, (size, *flat.shape)).astype(np.int8)
+            linear = Linear(name=f"{name}.w", inputs=(flat.name,), shape=(size,), weight=weight)
+            back = Reshape(name=f"{name}.back", inputs=(linear.name,), shape=node.shape)
+            nodes += [delay, flat, linear, back]
+            node = node.with_(inputs=(*node.inputs, back.name))
+        nodes.append(node)
+    found = replace(graph, nodes=tuple(nodes), max_timesteps=0)
+    found = replace(found, max_timesteps=provable_timesteps(found, at_most=max(64, graph.timesteps)))
+    found.verify()
+    return found
+
+
 def random_frames(graph: SnnGraph, batch: int, seed: int, timesteps: int | None = None) -> Rows:
     """Return distinct quantised rows of a network, int32; of frames (batch, T, *shape), some silent."""
     steps = timesteps or graph.timesteps
@@ -136,13 +176,13 @@ def _leaky(node: SnnNode) -> bool:
 
 
 @st.composite
-def temporal_graphs(draw: st.DrawFn, leaky: bool | None = None) -> SnnGraph:
-    """Draw a random network with leaky neurons, frames, or both."""
+def temporal_graphs(draw: st.DrawFn, leaky: bool | None = None, delays: bool = False) -> SnnGraph:
+    """Draw a random network with leaky neurons, frames, or both, and with delays if they are wanted."""
     leaks = draw(st.booleans()) if leaky is None else leaky
     graph = random_graph(
         draw(st.integers(0, 2**20)),
         timesteps=draw(st.integers(1, 8)),
-        settle_steps=0 if leaks else draw(st.integers(0, 2)),
+        settle_steps=0 if leaks or delays else draw(st.integers(0, 2)),
         schedule=Schedule.SYNCHRONOUS,
         neuron=draw(st.sampled_from((None, *NEURONS))),
         blocks=draw(st.integers(0, 2)),
@@ -151,6 +191,9 @@ def temporal_graphs(draw: st.DrawFn, leaky: bool | None = None) -> SnnGraph:
     )
     if leaks:
         graph = with_leaks(graph, draw(st.integers(0, 2**20)))
+    if delays:
+        graph = with_delays(graph, draw(st.integers(0, 2**20)))
+        assume(graph.max_timesteps >= graph.timesteps and graph.of_type(Delay))
     presented = draw(st.sampled_from(Presented)) if leaks else draw(st.sampled_from(list(Presented)[1:]))
     if presented is Presented.STILL:
         return graph

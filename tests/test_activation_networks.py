@@ -18,7 +18,8 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.text import print_exact
 from snnc.passes import PRESETS
 from snnc.pipeline import Context, run_pipeline
-from snnc.simulation.reference import ReferenceSimulator, encode_all, run_ann
+from snnc.simulation.ann_reference import run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode_all
 from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder
 from tests.test_equivalence import assert_same

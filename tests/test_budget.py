@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snnc.analysis.front import Point, carried, pareto
-from snnc.budget import Budget, Candidate, Trials, candidates, learned, search
+from snnc.budget.candidates import Budget, Candidate, candidates
+from snnc.budget.search import learned, search
+from snnc.budget.trials import Trials
 from snnc.cli import main
 from snnc.compiler import Options
 from snnc.errors import UsageError

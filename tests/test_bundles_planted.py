@@ -17,6 +17,7 @@ from snnc.backends import BACKENDS, load_backend, manifest, programs
 from snnc.backends.deployment import deploy, verify
 from snnc.errors import SnncError, UsageError
 from snnc.ir.snn import SnnGraph
+from tests.c99_bundles import SMALL
 from tests.nir_networks import BARRIER, residual
 from tests.spiking_graphs import random_graph
 from tests.test_akida import network as akida_network
@@ -58,6 +59,8 @@ def graph_for(target: str) -> SnnGraph:
         return random_graph(5, flat=True, blocks=1)  # simulated anew for every file that does not matter
     if target == "loihi":
         return small(chained())
+    if target == "c99":
+        return SMALL  # compiled for every file that does not matter
     return residual(BARRIER) if target == "nir" else random_graph(4)
 
 

@@ -44,6 +44,19 @@ def need(*programs: str) -> None:
         pytest.skip(f"{', '.join(found)} is not installed")
 
 
+def need_cpp(compiler: str) -> None:
+    """Skip where a compiler for C++ has no standard library, as Debian packs that for ARM by itself."""
+    probe = subprocess.run(
+        [compiler, "-x", "c++", "-fsyntax-only", "-"],
+        input="#include <cstdio>\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if probe.returncode:
+        pytest.skip(f"{compiler} has no standard library of C++")
+
+
 @pytest.fixture(scope="module")
 def made() -> Artefact:
     stored = Preprocessing(divide=255.0).as_dict()
@@ -180,6 +193,7 @@ def sources(bundle: Path) -> Iterable[Path]:
 @pytest.mark.parametrize("prefix", ["", "arm-none-eabi-"], ids=["host", "arm"])
 def test_arduino(prefix: str, bundles: dict[str, Path], tmp_path: Path) -> None:
     need(f"{prefix}gcc", f"{prefix}g++")
+    need_cpp(f"{prefix}g++")
     bundle = bundles["arduino"]
     lines = (bundle / "library.properties").read_text("ascii").splitlines()
     properties = dict(line.split("=", 1) for line in lines)

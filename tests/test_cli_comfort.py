@@ -18,7 +18,7 @@ import pytest
 from snnc.cli import VERBS, main
 from snnc.cli.config import KEYS, read_config, schema
 from snnc.cli.new import example
-from snnc.options import Kind
+from snnc.option_kinds import Kind
 from tests import quadrants
 from tests.onnx_models import model, node, normal
 

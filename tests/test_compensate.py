@@ -19,9 +19,10 @@ from snnc.numerics.regression import normal_equations, ridge
 from snnc.passes import PASSES, PRESETS
 from snnc.passes.compensate import Compensate
 from snnc.pipeline import Context, Pipeline, run_pipeline
+from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.partial import PartialSimulation
 from snnc.simulation.protocol import RecordOptions
-from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode
 from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder, context, residual_network
 

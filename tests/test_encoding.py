@@ -25,7 +25,8 @@ from snnc.numerics.splitting import join_weights, split_weights
 from snnc.passes import PASSES, PRESETS
 from snnc.passes.rectify_linear import RectifyLinear
 from snnc.pipeline import Context, Pipeline, run_pipeline
-from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
+from snnc.simulation.ann_reference import run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode
 from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder, context
 

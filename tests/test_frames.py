@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import snnc
@@ -18,6 +19,7 @@ from snnc.artefact import Artefact, load, save
 from snnc.backends import load_simulator
 from snnc.cli import main
 from snnc.errors import InputError, UsageError
+from snnc.events import EVENT, EventFrames, open_recording, streamed
 from snnc.ir import snn
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import Presented
@@ -89,8 +91,9 @@ def test_the_source_sees_the_sum(network: Path, converted: Any) -> None:
     rows, labels = recordings(), np.zeros(40, np.int64)
     found = converted.evaluate(rows, labels)
     assert found.ann is not None
-    assert found.ann.agreement is not None
-    assert found.ann.agreement.value > 0.9
+    source = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+    scores = source.run(None, {"x": rows.sum(axis=1)})[0]
+    np.testing.assert_array_equal(found.ann.scores.classes, np.asarray(scores).argmax(axis=1))
     assert found.costs.first_layer_macs == T * 6 * 9
     with pytest.raises(UsageError, match="converted without --frames"):
         converted.report(rows, labels)
@@ -174,7 +177,7 @@ def made_up(artefact: Artefact, count: int) -> np.ndarray:
 def test_a_stream_answers_as_a_run_does_after_each_step(leaky: bool) -> None:
     artefact, simulator = streaming(leaky), load_simulator("reference")
     frames = made_up(artefact, 2 * T)
-    found = list(stream(artefact, frames, simulator))
+    found = list(stream(artefact, frames))
     assert [(each.window, each.step) for each in found] == [(w, s) for w in (0, 1) for s in range(1, T + 1)]
     rows = frames.reshape(2, T, *artefact.graph.encoder.shape)
     (values,) = all_outputs_of(
@@ -187,24 +190,53 @@ def test_a_stream_answers_as_a_run_does_after_each_step(leaky: bool) -> None:
 
 
 def test_a_window_ends_where_the_answer_is_sure() -> None:
-    artefact, simulator = streaming(), load_simulator("reference")
+    artefact = streaming()
     frames = made_up(artefact, 2 * T)
-    sure = [each.confidence for each in stream(artefact, frames, simulator)]
-    found = list(stream(artefact, frames, simulator, exit_confidence=sure[1]))
+    sure = [each.confidence for each in stream(artefact, frames)]
+    found = list(stream(artefact, frames, exit_confidence=sure[1]))
     assert all(each.enough == (each.confidence >= sure[1]) for each in found)
     assert found[-1].window == 1
     assert sum(each.window == 0 for each in found) <= 2
 
 
 def test_a_stream_that_keeps_its_state() -> None:
-    artefact, simulator = streaming(leaky=True), load_simulator("reference")
+    artefact = streaming(leaky=True)
     frames = made_up(artefact, 2 * T)
-    found = list(stream(artefact, frames, simulator, keep_state=True))
+    found = list(stream(artefact, frames, keep_state=True))
     assert [each.step for each in found] == list(range(1, 2 * T + 1))
     with pytest.raises(UsageError, match="add up to one row"):
-        list(stream(streaming(), frames, simulator, keep_state=True))
+        list(stream(streaming(), frames, keep_state=True))
     with pytest.raises(UsageError, match="convert it with --frames"):
-        list(stream(Artefact(random_graph(5, flat=True)), frames, simulator))
+        list(stream(Artefact(random_graph(5, flat=True)), frames))
+
+
+def test_a_recording_is_streamed(tmp_path: Path, capsys: Any) -> None:
+    encoder = snn.Encode(name="x", shape=(2, 4, 4), scale=1.0, presented=Presented.SEQUENCE)
+    nodes = (
+        encoder,
+        snn.Reshape(name="flat", inputs=("x",), shape=(32,)),
+        snn.Linear(
+            name="w", inputs=("flat",), shape=(3,), weight=np.arange(96, dtype=np.int8).reshape(3, 32)
+        ),
+        snn.Readout(name="y", inputs=("w",), shape=(3,), bias=np.zeros(3, np.int32)),
+    )
+    graph = snn.SnnGraph(name="events", timesteps=T, outputs=("y",), nodes=nodes, max_timesteps=64)
+    save(Artefact(graph), tmp_path / "n.snn.onnx")
+    rng = np.random.default_rng(0)
+    events = np.zeros(40, EVENT)
+    events["t"] = np.sort(rng.integers(0, 4000, 40))
+    events["x"], events["y"], events["p"] = (rng.integers(0, most, 40) for most in (4, 4, 2))
+    np.save(tmp_path / "events.npy", events)
+    command = ["run", str(tmp_path / "n.snn.onnx"), "--stream", "--input", str(tmp_path / "events.npy")]
+    assert main([*command, "--every", "1000"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    recording = open_recording(tmp_path / "events.npy", (4, 4))
+    frames = list(streamed(recording, EventFrames(), 1000))
+    expected = list(stream(Artefact(graph), frames))
+    assert [line["class"] for line in found] == [each.answer for each in expected]
+    assert len(found) == len(frames) >= 3
+    assert main([*command[:-1], str(tmp_path / "n.snn.onnx"), "--every", "1000"]) == 2
+    assert "--every is for recordings" in capsys.readouterr().err
 
 
 def test_the_command_answers_line_by_line(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
@@ -212,7 +244,7 @@ def test_the_command_answers_line_by_line(tmp_path: Path, capsys: Any, monkeypat
     save(artefact, tmp_path / "n.snn.onnx")
     frames = made_up(artefact, T + 1)
     np.save(tmp_path / "frames.npy", frames)
-    command = ["run", str(tmp_path / "n.snn.onnx"), "--stream", "--backend", "reference", "--input"]
+    command = ["run", str(tmp_path / "n.snn.onnx"), "--stream", "--input"]
     assert main([*command, str(tmp_path / "frames.npy")]) == 0
     told = capsys.readouterr().out
     lines = [json.loads(line) for line in told.splitlines()]
@@ -223,5 +255,6 @@ def test_the_command_answers_line_by_line(tmp_path: Path, capsys: Any, monkeypat
         assert main([*command, "-"]) == code
         caught = capsys.readouterr()
         assert caught.out == told if not code else "standard input" in caught.err
-    assert main([*command, str(tmp_path / "frames.npy"), "--per-step"]) == 2
+    for refused, code in (("--per-step", 2), ("--threads=1", 2), ("--every=1000", 5)):
+        assert main([*command, str(tmp_path / "frames.npy"), refused]) == code
     assert main(["run", str(tmp_path / "n.snn.onnx"), "--input", str(tmp_path / "frames.npy")]) == 2

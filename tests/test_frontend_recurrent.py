@@ -23,7 +23,8 @@ from snnc.ir.ann import Levelled
 from snnc.ir.batch import Batch
 from snnc.numerics.step_functions import Measured, carried
 from snnc.passes import clip_activations
-from snnc.simulation.reference import ReferenceSimulator, run_ann
+from snnc.simulation.ann_reference import run_ann
+from snnc.simulation.reference import ReferenceSimulator
 from snnc.source.ann_session import to_onnx
 from snnc.trial import require_lowering
 from tests.onnx_models import check_equal, model, node, saved

@@ -15,7 +15,8 @@ from snnc.ir.geometry import ABSENT, Window, sole_channels
 from snnc.passes import PASSES
 from snnc.passes.exact_max_pool import ExactMaxPool
 from snnc.pipeline import Context, Pipeline, run_pipeline
-from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
+from snnc.simulation.ann_reference import run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode
 from snnc.source.calibration import Calibration
 from tests.ann_graphs import context
 from tests.onnx_models import Array, check_equal, kinds, model, node

@@ -25,7 +25,7 @@ from snnc.cli.config import read_config
 from snnc.errors import InputError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel, read_onnx
 from snnc.ir.snn import Encode, Readout
-from snnc.simulation.reference import run_ann
+from snnc.simulation.ann_reference import run_ann
 from snnc.source.source_session import SourceSession
 from tests.onnx_models import node, saved
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # A room may import from the lines above its own: neither from its own line nor from those below.
 LAYERS = (
     ("errors",),
-    ("progress",),
+    ("option_kinds", "progress"),
     ("cores", "diagnostics", "notebook", "options", "pass_options", "plugins", "writing"),
     ("option_files",),
     ("bars", "ir", "models", "scale"),

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from snnc.frontend import read_onnx
-from snnc.simulation.reference import run_ann
+from snnc.simulation.ann_reference import run_ann
 from snnc.training.recipe import FINISHES, LOSSES
 from tests.tuned_networks import network
 

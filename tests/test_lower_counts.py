@@ -21,7 +21,8 @@ from snnc.ir import snn
 from snnc.ir.counts import CountFunction
 from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
-from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
+from snnc.simulation.ann_reference import run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode
 from snnc.source.calibration import Calibration
 from tests.onnx_models import model, node, normal, saved
 from tests.spiking_graphs import assert_same_outputs

@@ -11,7 +11,7 @@ from PIL import Image
 from snnc.data import stored as stored_rows
 from snnc.data.material import read_material
 from snnc.errors import InputError, NonFiniteError
-from tests.material_files import RNG, read, refused
+from tests.material_files import read, refused
 
 
 class TestLabelsOfLists:
@@ -127,7 +127,7 @@ class TestTables:
 
 class TestNumPyFiles:
     def test_large_arrays_are_mapped(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        x = RNG.standard_normal((40, 5)).astype(np.float32)
+        x = np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
         y = np.arange(40)
         np.save(tmp_path / "a.npy", x)
         np.savez_compressed(tmp_path / "a.npz", x=x, y=y)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +14,27 @@ from snnc.cli import main
 from snnc.compiler.importing import import_nir
 from snnc.errors import InputError, NonFiniteError, UnsupportedModelError, UsageError
 from snnc.frontend.nir import Convention, lowered, read_nir
-from snnc.ir.snn import IntegrateFire, Readout, SnnGraph
+from snnc.ir.snn import Readout
 from snnc.numerics.quantisation import quantise_all
-from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
-from tests.nir_files import STEPS, Norse, Sinabs, SnnTorch, SpikingJelly, dense, frames, run, vector, write
+from tests.nir_files import (
+    CLASSES,
+    EXPORTERS,
+    FEATURES,
+    HIDDEN,
+    STEPS,
+    SnnTorch,
+    SpikingJelly,
+    dense,
+    frames,
+    run,
+    trains,
+    vector,
+    weights,
+    write,
+)
 
 nir = pytest.importorskip("nir")
-
-EXPORTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
-    "snntorch subtract": ({"exporter": "snntorch", "reset": "subtract"}, SnnTorch.node, SnnTorch),
-    "snntorch zero": (
-        {"exporter": "snntorch", "reset": "value"},
-        SnnTorch.node,
-        partial(SnnTorch, reset="zero"),
-    ),
-    "snntorch synaptic": (
-        {"exporter": "snntorch", "reset": "subtract"},
-        partial(SnnTorch.node, alpha=0.8),
-        partial(SnnTorch, alpha=0.8),
-    ),
-    "snntorch synaptic zero": (
-        {"exporter": "snntorch", "reset": "value"},
-        partial(SnnTorch.node, alpha=0.8),
-        partial(SnnTorch, alpha=0.8, reset="zero"),
-    ),
-    "spikingjelly LIF": ({"exporter": "spikingjelly"}, SpikingJelly.node, SpikingJelly),
-    "spikingjelly LIF, input kept": (
-        {"exporter": "spikingjelly"},
-        partial(SpikingJelly.node, decay_input=False),
-        partial(SpikingJelly, decay_input=False),
-    ),
-    "spikingjelly IF": (
-        {"exporter": "spikingjelly"},
-        partial(SpikingJelly.node, tau=None),
-        partial(SpikingJelly, tau=None),
-    ),
-    "norse LIF": ({"exporter": "norse"}, Norse.node, Norse),
-    "norse IF": ({"exporter": "norse"}, partial(Norse.node, tau_inverse=None), partial(Norse, None)),
-    "sinabs LIF": ({"exporter": "sinabs"}, Sinabs.node, Sinabs),
-    "sinabs IF": ({"exporter": "sinabs"}, partial(Sinabs.node, tau=None), partial(Sinabs, None)),
-}
-
-
-def trains(graph: SnnGraph, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Return spikes of every population, (steps, rows, ...)."""
-    q = x.astype(np.int32)
-    names = tuple(node.name for node in graph.of_type(IntegrateFire))
-    return ReferenceSimulator().run(graph, q, x.shape[1], RecordOptions(trains=names)).trains
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
@@ -143,6 +115,53 @@ def test_signals_scales_thresholds_and_graphs_inside(tmp_path: Path) -> None:
     assert np.array_equal(found[:, :, :, 0], (current > 0.5).swapaxes(0, 1))
 
 
+@pytest.mark.parametrize("name", ["snntorch subtract", "spikingjelly LIF", "sinabs LIF"])
+@pytest.mark.parametrize("delay", [0, 3])
+def test_recurrent_layers_and_delays(tmp_path: Path, name: str, delay: int) -> None:
+    """A layer that reads its own spikes of an earlier step, and those of the layer behind."""
+    convention, node, layer = EXPORTERS[name]
+    dt = Convention.chosen(**convention).dt
+    a, b, c, d = weights(True)
+    rng = np.random.default_rng(3)
+    own = rng.normal(-0.1, 0.2, (HIDDEN, HIDDEN)).astype(np.float32)
+    back = rng.normal(-0.2, 0.3, (HIDDEN, CLASSES)).astype(np.float32)
+    nodes = {
+        "input": nir.Input(np.array([FEATURES])),
+        "fc1": nir.Affine(a, b),
+        "hidden": node(HIDDEN),
+        "own": nir.Linear(own),
+        "fc2": nir.Affine(c, d),
+        "last": node(CLASSES),
+        "back": nir.Linear(back),
+        "output": nir.Output(np.array([CLASSES])),
+    }
+    edges = [("input", "fc1"), ("fc1", "hidden"), ("hidden", "fc2"), ("fc2", "last"), ("last", "output")]
+    edges += [("last", "back"), ("back", "hidden"), ("own", "hidden")]
+    if delay:
+        nodes["delay"] = nir.Delay(vector(delay * dt, HIDDEN))
+        edges += [("hidden", "delay"), ("delay", "own")]
+    else:
+        edges += [("hidden", "own")]
+    graph = lowered(read_nir(write(tmp_path / "a.nir", nodes, edges)), Convention.chosen(**convention), STEPS)
+    x, first, second = frames(), layer(), layer()
+    sent = [np.zeros((len(x), HIDDEN), np.float32)] * max(1, delay)
+    y = np.zeros((len(x), CLASSES), np.float32)
+    expected = []
+    for t in range(STEPS):
+        hidden = first(x[:, t] @ a.T + b + sent[-max(1, delay)] @ own.T + y @ back.T)
+        y = second(hidden @ c.T + d)
+        sent.append(hidden)
+        expected.append((hidden, y))
+    found = trains(graph, x)
+    for k, population in enumerate(("hidden", "last")):
+        theirs = np.stack([each[k] for each in expected])
+        assert 0.02 < (theirs > 0).mean() < 0.98
+        assert (theirs == found[population]).mean() >= 0.999
+    integer = quantise_all(graph)
+    assert integer.integer
+    assert (trains(integer, x)["hidden"] == found["hidden"]).mean() > 0.85
+
+
 class TestCommand:
     def test_converts_measures_and_runs(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path, rows, out = (
@@ -217,8 +236,14 @@ class TestRefusals:
             "back": nir.Linear(np.eye(4, dtype=np.float32)),
             "output": nir.Output(np.array([4])),
         }
+        edges = [("input", "lif"), ("lif", "back"), ("back", "lif"), ("back", "output")]
+        several = [*edges, ("input", "back")]
+        assert "nothing says which of them reads the step before" in self.refused(
+            write(tmp_path / "a.nir", nodes, several)
+        )
+        nodes["lif"] = nir.Scale(vector(0.5, 4))
         edges = [("input", "lif"), ("lif", "back"), ("back", "lif"), ("lif", "output")]
-        assert "read each other in a circle" in self.refused(write(tmp_path / "a.nir", nodes, edges))
+        assert "in a circle without neurons" in self.refused(write(tmp_path / "a.nir", nodes, edges))
 
     def test_nodes_without_a_form(self, tmp_path: Path) -> None:
         def chain(**nodes: Any) -> Path:
@@ -229,7 +254,13 @@ class TestRefusals:
         assert "is CubaLI, which is not read" in self.refused(
             chain(li=nir.CubaLI(*(vector(1, 4) for _ in range(5))))
         )
-        assert "delays are not read" in self.refused(chain(delay=nir.Delay(vector(1, 4))))
+        assert "one whole number for all of it" in self.refused(chain(delay=nir.Delay(vector(1.5e-4, 4))))
+        delays = np.array([1, 1, 2, 1], np.float32) * 1e-4
+        assert "are 1 to 2 steps" in self.refused(chain(delay=nir.Delay(delays)))
+        assert "up to 256" in self.refused(chain(delay=nir.Delay(vector(1, 4))))
+        assert "delays a bias" in self.refused(
+            chain(a=nir.Affine(eye, vector(1, 4)), delay=nir.Delay(vector(1e-4, 4)))
+        )
         assert "join two layers" in self.refused(chain(a=nir.Linear(eye), b=nir.Linear(eye)))
         assert "only in front of the output" in self.refused(
             chain(li=nir.LI(*(vector(v, 4) for v in (1, 1, 0))), b=nir.Linear(eye))

@@ -34,7 +34,8 @@ from snnc.simulation.protocol import RecordOptions
 from tests.spiking_graphs import as_float, random_graph, random_inputs, wide_graph
 
 graphs = [wide_graph(seed, neuron=Neuron(spikes_per_step=1 + seed % 2)) for seed in range(4)]
-graphs += [random_graph(seed) for seed in range(12)]
+# With neurons of every kind, and without pools: plain loops, which choose nothing by the processor.
+graphs += [random_graph(seed) for seed in (6, 10, 12, 24, 31, 38)]
 graphs += [as_float(wide_graph(seed)) for seed in range(2)]
 for graph in graphs:
     q = random_inputs(graph, 2, 3)
@@ -172,9 +173,9 @@ for kind in sys.argv[1:]:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    alone = [states(kind) for kind in ("units", "twos", "bytes")]
-    assert alone == ["units 1 60\n", "twos 2 50\n", "bytes 5 20\n"]
-    assert states("bytes", "twos", "units") == "".join(alone[::-1])
+    alone = [states(kind) for kind in ("units", "bytes")]
+    assert alone == ["units 1 60\n", "bytes 5 20\n"]
+    assert states("bytes", "units") == "".join(alone[::-1])
 
 
 def test_a_place_where_nothing_can_be_written(elsewhere: Any, tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.ir.text import print_exact, print_graph
 from snnc.passes import PASSES
 from snnc.pipeline import run_pipeline
-from snnc.simulation.reference import ReferenceSimulator, run_ann
+from snnc.simulation.ann_reference import run_ann
+from snnc.simulation.reference import ReferenceSimulator
 from snnc.simulation.single_pass import counted
 from snnc.simulation.targets import unknown_operations
 from snnc.source.ann_session import AnnSession
@@ -228,7 +229,19 @@ ARGUMENTS: dict[str, Any] = {
 PRODUCTS = {
     *("cut", "found", "costs", "neurons", "sets", "kept"),
     *("widths", "program", "places", "golden", "layers", "group", "order", "exact", "backend", "profile"),
-    *("node", "context", "counted", "ann_macs", "outputs", "rows", "factors", "source", "model", "name"),
+    *(
+        "node",
+        "context",
+        "counted",
+        "ann_macs",
+        "outputs",
+        "rows",
+        "batch",
+        "factors",
+        "source",
+        "model",
+        "name",
+    ),
 }
 """Arguments that are made from the same network, or only together with one: their makers refuse it."""
 

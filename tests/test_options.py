@@ -18,14 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import snnc
-from snnc.budget import Budget
+from snnc.budget.candidates import Budget
 from snnc.cli.config import read_config, table
 from snnc.cli.convert import command
 from snnc.cli.terminal import Terminal
 from snnc.compiler import Options
 from snnc.errors import InputError, SnncError, UsageError
 from snnc.metrics import Task
-from snnc.options import OPTIONS, TASKS, ConvertOptions, Kind, Option
+from snnc.option_kinds import Kind, Option
+from snnc.options import OPTIONS, TASKS, ConvertOptions
 from snnc.passes import PRESETS
 
 ROOT = Path(__file__).parent.parent

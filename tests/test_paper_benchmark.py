@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from snnc.frontend import read_onnx
-from snnc.simulation.reference import run_ann
+from snnc.simulation.ann_reference import run_ann
 from tests.tuned_networks import network
 
 ROOT = Path(__file__).parent.parent

@@ -18,7 +18,7 @@ from snnc.passes.exact_max_pool import ExactMaxPool
 from snnc.passes.fold_batchnorm import FoldBatchnorm
 from snnc.passes.rectify_linear import RectifyLinear
 from snnc.pipeline import Pipeline, run_pipeline
-from snnc.simulation.reference import run_ann
+from snnc.simulation.ann_reference import run_ann
 from tests.ann_graphs import SAME, Builder, context, residual_network
 
 seeds = st.integers(0, 1000)

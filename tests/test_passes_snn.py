@@ -27,8 +27,9 @@ from snnc.passes.multi_threshold import MultiThreshold
 from snnc.passes.rectify_linear import RectifyLinear
 from snnc.passes.set_schedule import SetSchedule
 from snnc.pipeline import Context, Pipeline, run_pipeline
+from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.protocol import RecordOptions
-from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode
 from snnc.source.ann_session import AnnSession
 from tests.ann_graphs import Builder, context, residual_network
 

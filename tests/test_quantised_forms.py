@@ -15,7 +15,7 @@ from snnc.errors import UnsupportedModelError
 from snnc.frontend import read_onnx
 from snnc.frontend.quantised.folding import dequantising_scale
 from snnc.ir import ann
-from snnc.simulation.reference import run_ann
+from snnc.simulation.ann_reference import run_ann
 from tests.onnx_models import check_equal, model, node, original, saved
 
 LIMIT, LEVELS = np.float32(1.7), np.float32(4)

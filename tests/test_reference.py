@@ -12,8 +12,10 @@ from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
+from snnc.simulation.ann_reference import run_ann
+from snnc.simulation.arrays import convolve
 from snnc.simulation.protocol import RecordOptions
-from snnc.simulation.reference import ReferenceSimulator, convolve, encode, fire, run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode, fire
 from snnc.source.ann_session import AnnSession
 from tests.ann_graphs import HALVE, Builder, residual_network
 from tests.spiking_graphs import random_graph, random_inputs

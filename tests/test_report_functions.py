@@ -17,8 +17,9 @@ from snnc.report.bisection import bisect
 from snnc.report.measuring import measure
 from snnc.report.origin import prepared_source
 from snnc.report.terms import TERMS, decompose_function
+from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.protocol import RecordOptions
-from snnc.simulation.reference import ReferenceSimulator, run_ann
+from snnc.simulation.reference import ReferenceSimulator
 from tests.onnx_models import Array, model, node, saved
 
 SIMULATOR = ReferenceSimulator()

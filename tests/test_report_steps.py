@@ -30,8 +30,9 @@ from snnc.report.measuring import measure
 from snnc.report.origin import prepared_source
 from snnc.report.schema import schema
 from snnc.report.terms import OWN, TERMS, decompose, received
+from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.protocol import RecordOptions
-from snnc.simulation.reference import ReferenceSimulator, run_ann, step_function
+from snnc.simulation.reference import ReferenceSimulator, step_function
 from tests import quantised_models
 from tests.quantised_models import rows
 from tests.spiking_graphs import random_graph, random_inputs, with_step_functions

@@ -20,8 +20,9 @@ from snnc.report.fed import FedSource
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
 from snnc.report.terms import OWN, TERMS, decompose, received
+from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.protocol import RecordOptions
-from snnc.simulation.reference import ReferenceSimulator, run_ann
+from snnc.simulation.reference import ReferenceSimulator
 from tests.ann_graphs import residual_network
 from tests.conversions import MADE, Converted, ScaleThreshold, convert
 from tests.spiking_graphs import random_graph

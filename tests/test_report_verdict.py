@@ -16,7 +16,8 @@ from snnc.report.advice import advised
 from snnc.report.causes import NAMES, OPTIONS, Cause
 from snnc.report.probes import ChannelOrder
 from snnc.report.verdict import Size, judge
-from snnc.simulation.reference import ReferenceSimulator, run_ann
+from snnc.simulation.ann_reference import run_ann
+from snnc.simulation.reference import ReferenceSimulator
 from tests.ann_graphs import Builder, residual_network
 from tests.breakages import BREAKAGES, Setting, convert, is_right
 from tests.conversions import convert as convert_for_report

@@ -12,7 +12,8 @@ from snnc.ir.graph import FloatArray
 from snnc.numerics.rounding import round_in_turn
 from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
-from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
+from snnc.simulation.ann_reference import run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode
 from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder
 

@@ -17,7 +17,7 @@ from snnc.passes.clip_activations import ClipActivations
 from snnc.passes.dual_threshold import DualThreshold
 from snnc.passes.fold_batchnorm import FoldBatchnorm
 from snnc.passes.lower import Lower
-from snnc.simulation.reference import run_ann
+from snnc.simulation.ann_reference import run_ann
 from tests.ann_graphs import Builder, context, residual_network
 
 

@@ -12,7 +12,8 @@ from snnc.ir import ann
 from snnc.numerics.softmax_levels import argument_levels
 from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
-from snnc.simulation.reference import ReferenceSimulator, softmax
+from snnc.simulation.ann_reference import softmax
+from snnc.simulation.reference import ReferenceSimulator
 from snnc.source.calibration import Calibration
 from tests.onnx_models import node, normal
 from tests.test_lower_counts import source_of

@@ -19,6 +19,7 @@ from snnc.cli import main
 from snnc.cli.train import ARCHITECTURES as OFFERED
 from snnc.compiler import Options, convert
 from snnc.errors import InputError, UsageError
+from snnc.ir.snn import IntegrateFire
 from snnc.training.architectures import ARCHITECTURES
 from snnc.training.course import Course, training_recipe
 from snnc.training.pixels import Pixels
@@ -32,11 +33,18 @@ import torch
 from snnc.training import stage as stages
 from snnc.training.augmentation import mirrored
 from snnc.training.pace import Pace
-from snnc.training.straight_through import LearnedLevels, RoundedClip
+from snnc.training.straight_through import Levels
 from snnc.training.train import PROPERTY, Trained, train
 
-COURSE = Course(arch="tiny", precision="float32")
-QUICK: dict[str, Any] = {"epochs": 6, "batch": 32, "held_back": 0.2, "rate": 1e-2, "rounded": 0.3}
+COURSE = Course(arch="tiny")
+QUICK: dict[str, Any] = {
+    "precision": "float32",
+    "epochs": 6,
+    "batch": 32,
+    "held_back": 0.2,
+    "rate": 1e-2,
+    "rounded": 0.3,
+}
 
 
 def images(count: int = 200, side: int = 16) -> tuple[Array, Array]:
@@ -115,11 +123,12 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 
 
 def test_bfloat16_and_minutes(data: tuple[Array, Array]) -> None:
-    course = Course(arch="tiny", precision="bfloat16", levels=1)
-    found = run(data, course=course, epochs=None, minutes=0.01)
+    course = Course(arch="tiny", levels=1)
+    found = run(data, course=course, precision="bfloat16", epochs=None, minutes=0.01)
     assert found.record["bfloat16"]
     assert found.measure.right is not None
-    assert isinstance(run(data, course=Course(arch="tiny"), epochs=0.2).record["bfloat16"], bool)
+    assert isinstance(run(data, precision="auto", epochs=0.2).record["bfloat16"], bool)
+    assert not run(data, precision="auto", rounded=0.0, epochs=0.2).record["bfloat16"]
 
 
 def test_a_teacher_of_pixels(trained: Trained, data: tuple[Array, Array]) -> None:
@@ -142,11 +151,33 @@ def test_a_teacher_of_pixels(trained: Trained, data: tuple[Array, Array]) -> Non
         ({"epochs": None}, "say how long to tune"),
         ({"colour": 1}, "train takes no 'colour'"),
         ({"augment": ("flip", "alternate")}, "do the same"),
+        ({"precision": "int8"}, "precision 'int8' is unknown"),
     ],
 )
 def test_options_that_make_no_sense(changes: dict[str, Any], message: str, data: tuple[Array, Array]) -> None:
     with pytest.raises(UsageError, match=message):
         run(data, **changes)
+
+
+def test_smooth_activations_are_trained_in_floats(tmp_path: Path) -> None:
+    """Written as they are, resumed to the same bits, and converted to step functions."""
+    data = images(60, 8)
+    given: dict[str, Any] = {**QUICK, "epochs": 1, "threads": 1}
+    found = train("mobilenetv3", *data, **given)
+    assert found.record["course"]["levels"] is None
+    assert found.record["steps"] == [2, 0]
+    again = train("mobilenetv3", *data, checkpoints=tmp_path, **given)
+    assert again.model.SerializeToString() == found.model.SerializeToString()
+    assert train("mobilenetv3", *data, minutes=0.01, **{**given, "epochs": None}).record["steps"][0] > 0
+    passes = (
+        "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations{levels=15},lower,graded,"
+        "init-membrane,quantise-weights"
+    )
+    rows = data[0].transpose(0, 3, 1, 2).astype(np.float32)
+    made = convert(found.model.SerializeToString(), rows, Options(1, pipeline=passes, threads=1)).artefact
+    assert any(node.breakpoints is not None for node in made.graph.of_type(IntegrateFire))
+    with pytest.raises(UsageError, match="mobilenetv3 has smooth activations and is trained without levels"):
+        Course(arch="mobilenetv3", levels=4)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +187,6 @@ def test_options_that_make_no_sense(changes: dict[str, Any], message: str, data:
         ({"levels": 0}, "levels must be a whole number from 1 to 255"),
         ({"levels": True}, "levels must be a whole number"),
         ({"smoothing": 1.0}, "smoothing must be a number from 0 to below"),
-        ({"precision": "int8"}, "precision 'int8' is unknown"),
     ],
 )
 def test_courses_that_make_no_sense(choices: dict[str, Any], message: str) -> None:
@@ -180,27 +210,87 @@ def test_images_that_are_none() -> None:
     assert Pixels.of(x.transpose(0, 3, 1, 2), y, "it").x.shape == (60, 3, 16, 16)
 
 
-def test_levels_in_one_pass_are_those_with_counts() -> None:
+def by_autograd(x: torch.Tensor, p: list[torch.Tensor], most: torch.Tensor, start: float) -> Any:
+    """Return values and counts by the equations, with straight-through gradients written another way."""
+    offset, step, worth, lowest, limit = (each.reshape(-1, 1, 1) for each in (*p, most))
+    u = (x + offset) / step
+    w = (u + start - 0.5).detach()
+    inside = torch.where(limit == 1, (w > -0.5) & (w < 1.5), (w > 0) & (w < limit))
+    k = torch.minimum(torch.floor(u.detach() + start).clamp(min=0), limit)
+    k = k + (u - u.detach()) * inside
+    return k * worth + lowest, k
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kernels_are_the_equations(layout: torch.memory_format, threads: int) -> None:
+    """On any number of threads, to the bit; against autograd, but for the order of sums."""
     generator = torch.Generator().manual_seed(0)
-    for levels in (1, 2, 4):
-        x = torch.randn(5, 3, 4, 4, generator=generator, requires_grad=True)
-        theta = torch.tensor([0.5, 1.0, 2.0], requires_grad=True)
-        weight = torch.randn(5, 3, 4, 4, generator=generator)
-        wide = theta.reshape(3, 1, 1)
-        slow = RoundedClip.apply(x * levels / wide, levels, 0.5) * wide / levels
-        expected = torch.autograd.grad((slow * weight).sum(), (x, theta))
-        fast = LearnedLevels.apply(x, theta, levels)
-        torch.testing.assert_close(fast, slow)
-        found = torch.autograd.grad((fast * weight).sum(), (x, theta))
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    found: list[list[torch.Tensor]] = []
+    before = torch.get_num_threads()
+    for used in (1, threads):
+        generator.manual_seed(0)
+        x = torch.randn(6, 5, 7, 3, generator=generator).to(memory_format=layout).requires_grad_()
+        p = [torch.rand(5, generator=generator) + 0.3 for _ in range(4)]
+        for each in p:
+            each.requires_grad_()
+        most = torch.tensor([0.0, 1, 2, 4, 15])
+        gy, gk = torch.randn(2, 6, 5, 7, 3, generator=generator)
+        torch.set_num_threads(used)
+        try:
+            y, k = Levels.apply(x, *p, most, 0.5, True)
+            bare, none = Levels.apply(x, *p, most, 0.5, False)
+            by_both = torch.autograd.grad((y * gy + k * gk).sum(), (x, *p))
+            by_value = torch.autograd.grad((bare * gy).sum(), (x, *p))
+        finally:
+            torch.set_num_threads(before)
+        assert none is None
+        torch.testing.assert_close(bare, y, rtol=0, atol=0)
+        y_, k_ = by_autograd(x, p, most, 0.5)
+        torch.testing.assert_close(y, y_, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(k, k_, rtol=0, atol=0)
+        for mine, loss in ((by_both, (y_ * gy + k_ * gk).sum()), (by_value, (y_ * gy).sum())):
+            expected = torch.autograd.grad(loss, (x, *p), retain_graph=True)
+            for one, other in zip(mine, expected, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        found.append([y, k, *by_both])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_what_is_not_finite_stays_so() -> None:
+    x = torch.tensor([[float("nan")], [1.0]])
+    one = torch.ones(1)
+    y, _ = Levels.apply(x, 0 * one, one, one, 0 * one, 4 * one, 0.5, False)
+    assert y.isnan().flatten().tolist() == [True, False]
+
+
+def test_kernels_in_bfloat16_are_those_of_float32() -> None:
+    """But for the rounding of what is read and written, to the nearest, ties to even."""
+    generator = torch.Generator().manual_seed(3)
+    x = (3 * torch.randn(4, 3, 5, 2, generator=generator)).bfloat16()
+    gy, gk = torch.randn(2, 4, 3, 5, 2, generator=generator).bfloat16()
+    found = []
+    for half in (True, False):
+        given = (x if half else x.float()).requires_grad_()
+        p = [
+            torch.tensor(each).requires_grad_()
+            for each in ([0.1, 0, 0], [0.3, 0.7, 1], [0.3, 0.7, 1], [0.0] * 3)
+        ]
+        y, k = Levels.apply(given, *p, torch.tensor([1.0, 4, 8]), 0.5, True)
+        by = torch.autograd.grad((y * gy.to(y.dtype)).sum() + (k * gk.to(k.dtype)).sum(), (given, *p))
+        found.append((y, k, *by))
+    assert found[0][0].dtype is found[0][2].dtype is torch.bfloat16
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other.to(one.dtype), rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_of_one_value() -> None:
     """L = 2, theta = 1: u = 2 x; at x = 0.4 k = 1, so dy/dtheta = (1 - 0.8) / 2; at x = 3 it is 1."""
     x = torch.tensor([[0.4], [3.0], [-1.0]], requires_grad=True)
     theta = torch.tensor([1.0], requires_grad=True)
-    y = LearnedLevels.apply(x, theta, 2)
+    zero = torch.zeros(1)
+    y, _ = Levels.apply(x, zero, theta / 2, theta / 2, zero, zero + 2, 0.5, False)
     assert y.flatten().tolist() == [0.5, 1.0, 0.0]
     for row, (dx, dtheta) in enumerate([(1.0, 0.1), (0.0, 1.0), (0.0, 0.0)]):
         found = torch.autograd.grad(y[row].sum(), (x, theta), retain_graph=True)

@@ -18,8 +18,9 @@ from snnc.ir.neuron import Neuron
 from snnc.ir.snn import SnnGraph
 from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
+from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.protocol import RecordOptions
-from snnc.simulation.reference import ReferenceSimulator, encode_all, run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode_all
 from snnc.source.calibration import Calibration
 from snnc.training import extra
 from snnc.training.architectures import ARCHITECTURES, PIXEL, initial

@@ -24,8 +24,9 @@ from snnc.ir.operations import ANN_KINDS
 from snnc.numerics.quantisation import quantise_all
 from snnc.passes import PASSES
 from snnc.pipeline import Pipeline, run_pipeline
+from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.protocol import RecordOptions
-from snnc.simulation.reference import ReferenceSimulator, encode_all, fire, run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode_all, fire
 from tests.ann_graphs import Builder, context, residual_network
 
 if importlib.util.find_spec("torch") is None:
@@ -36,7 +37,7 @@ import torch
 from snnc.training.ann_network import AnnNetwork
 from snnc.training.fine import FineEdges, marked, with_fine
 from snnc.training.spiking_network import SpikingNetwork, inexact
-from snnc.training.straight_through import Counts, Integers, RoundedClip
+from snnc.training.straight_through import Integers, Levels
 
 FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations{floor=true}"
 PARTIAL = ("Reciprocal", "Sqrt", "Log", "Asin", "Acos", "Atanh", "Acosh")
@@ -322,6 +323,14 @@ def population(
     )
 
 
+def counts(v: torch.Tensor, theta: torch.Tensor, most: int, start: float = 0.0) -> torch.Tensor:
+    """Return the counts of final potentials, with the gradients of a neuron."""
+    one = torch.ones_like(theta)
+    _, k = Levels.apply(v, 0 * one, theta, one, 0 * one, most * one, start, True)
+    assert k is not None
+    return k
+
+
 @settings(max_examples=60)
 @given(data=st.data(), timesteps=st.integers(1, 8), levels=st.integers(1, 15))
 def test_the_rule_of_the_neuron_is_that_of_the_reference(data: Any, timesteps: int, levels: int) -> None:
@@ -334,10 +343,8 @@ def test_the_rule_of_the_neuron_is_that_of_the_reference(data: Any, timesteps: i
     )[:, None]
     node = population(threshold, levels, timesteps, v_init, bias)
     total = current.sum(axis=0) + timesteps * node.bias + node.v_init
-    found = Counts.apply(
-        torch.from_numpy(total.astype(np.float64)), torch.from_numpy(node.threshold.astype(np.float64)),
-        levels * timesteps,
-    )  # fmt: skip
+    theta = torch.from_numpy(node.threshold.astype(np.float64))
+    found = counts(torch.from_numpy(total.astype(np.float64)), theta, levels * timesteps)
     for schedule in Schedule:
         spikes, _ = fire(node, current, timesteps, schedule)
         np.testing.assert_array_equal(found.numpy(), spikes.sum(axis=0))
@@ -347,7 +354,7 @@ def test_the_rule_of_the_neuron_is_that_of_the_reference(data: Any, timesteps: i
 @given(levels=st.integers(1, 30), start=st.sampled_from([0.0, 0.25, 0.5]), seed=st.integers(0, 99))
 def test_rounding_to_levels_is_a_neuron_that_starts_there(levels: int, start: float, seed: int) -> None:
     u = np.random.default_rng(seed).integers(-8, 8 * levels + 16, (50, 1)) / 8  # what floats hold exactly
-    found = RoundedClip.apply(torch.from_numpy(u), levels, start)
+    found = counts(torch.from_numpy(u), torch.ones(1), levels, start)
     node = population([8], levels, 1, [int(8 * start)], [0])
     spikes, _ = fire(node, (8 * u).astype(np.int64)[None], 1, Schedule.LAYERWISE)
     np.testing.assert_array_equal(found.numpy(), spikes[0])
@@ -420,9 +427,9 @@ def test_gradients_of_a_clip_are_those_of_the_equation() -> None:
     theta = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
     z = torch.tensor([-0.5, 0.3, 1.2, 2.6], dtype=torch.float64, requires_grad=True)
     L = 4
-    u = z * L / theta
-    k = RoundedClip.apply(u, L, 0.5)
-    a = theta * k / L
+    zero = torch.zeros(1, dtype=torch.float64)
+    a, _ = Levels.apply(z[:, None], zero, theta / L, theta / L, zero, zero + L, 0.5, False)
+    a = a[:, 0]
     for index, expected in enumerate([0.0, (1 - 0.6) / 4, (2 - 2.4) / 4, 1.0]):
         dz, dtheta = torch.autograd.grad(a[index], (z, theta), retain_graph=True)
         assert float(dtheta) == pytest.approx(expected)
@@ -436,7 +443,7 @@ def test_gradients_of_counts_are_those_of_the_equation() -> None:
     unit = torch.tensor(0.25, dtype=torch.float64)
     whole = torch.round(z.detach() / unit)
     v = Integers.apply(z, whole, unit) + Integers.apply(theta / 2, torch.tensor([[4.0]]).double(), unit)
-    n = Counts.apply(v, Integers.apply(theta, torch.tensor([[8.0]]).double(), unit)[0], 4)
+    n = counts(v, Integers.apply(theta, torch.tensor([[8.0]]).double(), unit)[0], 4)
     assert n.flatten().tolist() == [0, 0, 1, 4]
     u = whole.flatten() / 8  # z / theta
     for index in range(4):

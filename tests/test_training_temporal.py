@@ -146,7 +146,7 @@ def test_a_numerical_gradient_of_the_read_out() -> None:
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     from snnc.frontend import read_onnx
-    from snnc.simulation.reference import run_ann
+    from snnc.simulation.ann_reference import run_ann
 
     path = network(tmp_path_factory.mktemp("finish"))
     x = np.random.default_rng(0).standard_normal((160, 1, 6, 6)).astype(np.float32)

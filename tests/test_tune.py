@@ -44,7 +44,7 @@ from snnc.training.spiking_network import SpikingNetwork, untrainable
 from snnc.training.tuning import Tuning, tune
 
 ROWS = 240
-QUICK: dict[str, Any] = {"epochs": 6, "batch": 32, "held_back": 0.25, "rate": 1e-2}
+QUICK: dict[str, Any] = {"precision": "float32", "epochs": 6, "batch": 32, "held_back": 0.25, "rate": 1e-2}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     path = network(tmp_path_factory.mktemp("tune"))
     x = np.random.default_rng(0).standard_normal((ROWS, 1, 6, 6)).astype(np.float32)
     from snnc.frontend import read_onnx
-    from snnc.simulation.reference import run_ann
+    from snnc.simulation.ann_reference import run_ann
 
     answers, _ = run_ann(read_onnx(path).graph, x)
     return Material(path, x, answers.argmax(axis=1))
@@ -424,3 +424,10 @@ def test_a_stage_that_only_gets_worse_keeps_its_first_state(material: Material) 
     first = kept.history[0]
     assert all(line["error"] > first["error"] for line in kept.history[1:])
     assert kept.tuned.error < 2 * first["error"] + 0.05
+
+
+def test_levels_in_bfloat16_become_integers_that_are_exact(material: Material) -> None:
+    """What is deployed was trained in integers, whatever the first stage multiplied in."""
+    kept = run(material, precision="bfloat16", fine_skip=True, timesteps=2, epochs=2).results[2]
+    assert kept.tuned is not None
+    assert kept.equal_rows > 0

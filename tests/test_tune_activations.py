@@ -15,7 +15,7 @@ from snnc.compiler import Options
 from snnc.errors import UsageError
 from snnc.frontend import read_onnx
 from snnc.ir import ann, snn
-from snnc.simulation.reference import run_ann
+from snnc.simulation.ann_reference import run_ann
 from tests.onnx_models import Array, model, node, saved
 from tests.tuned_networks import weights
 

@@ -25,7 +25,7 @@ from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import largest_count
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.simulation.reference import convolve
+from snnc.simulation.arrays import convolve
 from snnc.simulation.targets import Unsupported, several_inputs_or_outputs, unknown_operations
 
 SHORT, LONG = 4, 8

@@ -37,7 +37,7 @@ from snnc.backends.golden import replay
 from snnc.backends.programs import foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.operations import Firing
-from snnc.ir.snn import Function, Gather, Pad, Slice, SnnGraph
+from snnc.ir.snn import Delay, Function, Gather, Pad, Slice, SnnGraph
 from snnc.simulation.targets import (
     COMMON_KINDS,
     COMMON_RULES,
@@ -111,7 +111,7 @@ class C99:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what C's integers cannot express."""
-        kinds = COMMON_KINDS | {Gather} | set(get_args(Function))
+        kinds = COMMON_KINDS | {Delay, Gather} | set(get_args(Function))
         rules = COMMON_RULES | {Firing.STEPS, Firing.LEAKY}
         found = list(unknown_operations(graph, kinds, rules, over_time=True))
         for node in graph:

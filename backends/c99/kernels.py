@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from string import Template
 
+from snnc.backends.c99.fan_out import FAN_OUT
 from snnc.backends.c99.firing import RULES
 from snnc.backends.c99.functions import FUNCTIONS, HELPERS
 from snnc.backends.c99.leaky import KEPT, LEAKY_KERNELS
@@ -57,6 +58,18 @@ static void present_${n0}_$n1(const $t0 *values, int32_t times, int32_t size, $t
 {
     for (int32_t i = 0; i < size; i++) {
         out[i] = ($t1)(times * values[i]);
+    }
+}
+""",
+    "hold": """
+/* Put what was sent behind what is held, of so many steps, the oldest of which is forgotten. */
+static void hold_${n0}_$n1(const $t0 *sent, int32_t size, int32_t steps, $t1 *held)
+{
+    for (int32_t i = 0; i < (steps - 1) * size; i++) {
+        held[i] = held[i + size];
+    }
+    for (int32_t i = 0; i < size; i++) {
+        held[(steps - 1) * size + i] = ($t1)sent[i];
     }
 }
 """,
@@ -177,6 +190,7 @@ KERNELS = (
     _VALUES
     | _CHARGED
     | SYNAPSES
+    | {"fan_out": FAN_OUT}
     | FUNCTIONS
     | {name: rule.template for name, rule in RULES.items()}
     | LEAKY_KERNELS
@@ -189,7 +203,7 @@ _CALLS = {
     "convolve_large": ("list", "cut", "add_rows"),
     "convolve_along_large": ("list", "cut", "add_rows"),
 }
-_HELPERS = {REACHED: {*_CALLS, "depthwise"}, KEPT: set(LEAKY_KERNELS)} | HELPERS
+_HELPERS = {REACHED: {*_CALLS, "depthwise", "fan_out"}, KEPT: set(LEAKY_KERNELS)} | HELPERS
 """Functions without types -> the kernels that call them."""
 
 

@@ -34,9 +34,10 @@ from snnc.ir.graph import IntArray
 from snnc.ir.snn import IntegrateFire, SnnGraph, SumPool
 from snnc.numerics.count_sums import CountSums, check_size, summed
 from snnc.numerics.prototypes import BITS, FRACTION, LIMIT, MOST_FEATURES, prototypes
+from snnc.simulation.arrays import windows
 from snnc.simulation.latents import latent_of
 from snnc.simulation.protocol import Golden
-from snnc.simulation.reference import propagate, windows
+from snnc.simulation.reference import propagate
 
 LEARN_HEADER, LEARN_SOURCE, LEARN_PROGRAM = "snnc_learn.h", "snnc_learn.c", "selftest_learn.c"
 MORE = 4

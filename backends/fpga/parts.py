@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from snnc.errors import InputError, UsageError
+from snnc.option_files import check_keys, read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,44 +118,41 @@ def device(profile: str) -> Device:
 
 
 def _from_file(path: Path) -> Device:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no TOML ({error})") from None
+    content = read_toml(path, "part")
     base = content.pop("like", "ecp5-85")
     if not isinstance(base, str) or base not in DEVICES:
-        raise InputError(f"{path}: like = {base!r} is no known part; known: {', '.join(DEVICES)}")
-    like = DEVICES[base]
-    values: dict[str, Any] = {each.name: getattr(like, each.name) for each in fields(Device)}
+        raise InputError(f"part {path}: like = {base!r} is no known part; known: {', '.join(DEVICES)}")
+    values = {each.name: getattr(DEVICES[base], each.name) for each in fields(Device)}
     values |= {"name": path.stem, "summary": str(path)}
-    for key, value in content.items():
-        if key not in values or key in ("shapes", "family"):
-            known = ", ".join(sorted(set(values) - {"shapes", "family"}))
-            raise InputError(f"{path}: unknown key {key!r}; known: like, {known}")
-        if isinstance(values[key], str):
-            if not isinstance(value, str):
-                raise InputError(f"{path}: {key} = {value!r} is no text")
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < FURTHEST:
-            raise InputError(f"{path}: {key} = {value!r} is no positive number below {FURTHEST:,}")
-        elif isinstance(values[key], int) and not isinstance(value, int):
-            raise InputError(f"{path}: {key} = {value!r} is no whole number")
-        values[key] = float(value) if isinstance(values[key], float) else value
-    for key in ("name", "option", "package"):  # they stand in a Makefile
-        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", values[key]) is None:
-            raise InputError(
-                f"{path}: {key} = {values[key]!r} has other characters than letters, digits, '.', '_', '-'; "
-                f"set {key} in the file"
-            )
-    if not values["constraints"].isascii():
-        raise InputError(f"{path}: constraints have characters that are not ASCII")
-    if values["board_mhz"] < LEAST_MHZ:
-        raise InputError(
-            f"{path}: board_mhz = {values['board_mhz']:g} is too slow for the serial port "
-            f"(at least {LEAST_MHZ:g})"
-        )
+    settable = {name: value for name, value in values.items() if name not in ("shapes", "family")}
+    check_keys(
+        content, settable, lambda key, value: _problem(key, value, type(settable[key])), f"part {path}"
+    )
+    values |= {key: type(values[key])(value) for key, value in content.items()}
+    if (problem := _problem("name", values["name"], str)) is not None:
+        raise InputError(f"part {path}: its name {problem}; set name in the file")
     return Device(**values)
+
+
+def _problem(key: str, value: object, kind: type) -> str | None:
+    """Say why the value of a key does not fit."""
+    if kind is str:
+        if not isinstance(value, str):
+            return f"= {value!r} is no text"
+        # These stand in a Makefile.
+        if (
+            key in ("name", "option", "package")
+            and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is None
+        ):
+            return f"= {value!r} has other characters than letters, digits, '.', '_', '-'"
+        return None if key != "constraints" or value.isascii() else "have characters that are not ASCII"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < FURTHEST:
+        return f"= {value!r} is no positive number below {FURTHEST:,}"
+    if kind is int and not isinstance(value, int):
+        return f"= {value!r} is no whole number"
+    if key == "board_mhz" and value < LEAST_MHZ:
+        return f"= {value:g} is too slow for the serial port (at least {LEAST_MHZ:g})"
+    return None
 
 
 FURTHEST = 1_000_000_000

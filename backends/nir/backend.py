@@ -13,7 +13,7 @@ import numpy as np
 
 from snnc.artefact import Artefact
 from snnc.backends import manifest
-from snnc.backends.nir import file, levels, rates, runner, speck
+from snnc.backends.nir import file, levels, over_time, rates, runner, speck
 from snnc.backends.nir.chain import chained
 from snnc.backends.nir.emulator import Emulation, bytes_per_row, emulate
 from snnc.backends.nir.limits import BARRIER, differences, problems, runs_once
@@ -84,6 +84,8 @@ class Nir:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what NIR or the consumer has no words for."""
+        if graph.integer and graph.changing is not None:
+            return over_time.problems(graph, self.consumer)
         graph = join_weights(graph)
         found = problems(graph, self.consumer)
         if found:
@@ -97,10 +99,14 @@ class Nir:
 
     def differences(self, graph: SnnGraph) -> tuple[str, ...]:
         """Say in which points the consumer's rules differ from the network's."""
+        if graph.changing is not None:
+            return over_time.differences(graph, self.consumer)
         return differences(join_weights(graph), self.consumer)
 
     def emulate(self, graph: SnnGraph, q: IntArray) -> IntArray:
         """Return what the consumer will answer, (rows, classes) int32."""
+        if graph.changing is not None:
+            return over_time.emulate(graph, self.consumer, q)
         return run(self.program(graph), self.consumer.rule, q).y.astype(np.int32)
 
     def program(self, graph: SnnGraph) -> Program:
@@ -118,7 +124,9 @@ class Nir:
         return self._programs[graph]
 
     def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
-        """Write the file and the script that runs it."""
+        """Write the file and, of a network that sees the same row in each step, the script that runs it."""
+        if artefact.graph.changing is not None:
+            return over_time.emit(artefact.graph, self.consumer, directory / runner.FILE)
         program, consumer = self.program(artefact.graph), self.consumer
         file.write(program, consumer, directory / runner.FILE)
         (directory / runner.SCRIPT).write_text(runner.script(program, consumer), encoding="utf-8")
@@ -137,6 +145,8 @@ class Nir:
         """Run the network in its consumer if that is installed here, else in snnc's simulator of it."""
         consumer = self.consumer
         content = manifest.read(directory)
+        if "over_time" in content.get("facts", {}):
+            return over_time.verify(directory / runner.FILE, consumer, golden, content["facts"]["over_time"])
         steps = content.get("facts", {}).get("steps")
         if not isinstance(steps, int):
             raise ArtefactError(f"{directory}: its manifest does not say how many steps to run; deploy again")

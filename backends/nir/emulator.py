@@ -13,7 +13,7 @@ from snnc.errors import InternalError
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
-from snnc.simulation.reference import convolve, windows
+from snnc.simulation.arrays import convolve, windows
 
 
 @dataclass(slots=True)

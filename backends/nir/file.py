@@ -6,6 +6,7 @@ can hold only one. Version 1.0.4 has no ``v_reset``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +49,37 @@ def write(program: Program, profile: Profile, path: Path) -> None:
     Raises:
         UsageError: h5py is not installed.
     """
-    h5py = _h5py()
     shapes = {INPUT: program.shape, **{step.name: step.shape for step in program.steps}}
+    last = program.steps[-1]
+    nodes: dict[str, dict[str, Any]] = {INPUT: {"type": "Input", "shape": np.array(program.shape)}}
+    nodes |= {step.name: _fields(step, shapes[step.inputs[0]], profile) for step in program.steps}
+    nodes[OUTPUT] = {"type": "Output", "shape": np.array(last.shape)}
+    edges = [(name, step.name) for step in program.steps for name in step.inputs]
+    write_graph(path, profile.reads, nodes, [*edges, (last.name, OUTPUT)])
+
+
+def write_graph(
+    path: Path, version: str, nodes: Mapping[str, dict[str, Any]], edges: Sequence[tuple[str, str]]
+) -> None:
+    """Write a graph.
+
+    Args:
+        path: of the file.
+        version: of NIR, whose entries the nodes have.
+        nodes: the entries of each, its type among them.
+        edges: from node to node.
+
+    Raises:
+        UsageError: h5py is not installed.
+    """
+    h5py = _h5py()
     with h5py.File(path, "w") as file:
-        _text(file, "version", profile.reads)
+        _text(file, "version", version)
         graph = file.create_group("node")
         _text(graph, "type", "NIRGraph")
-        nodes = graph.create_group("nodes")
-        _node(nodes, INPUT, {"type": "Input", "shape": np.array(program.shape)})
-        for step in program.steps:
-            _node(nodes, step.name, _fields(step, shapes[step.inputs[0]], profile))
-        last = program.steps[-1]
-        _node(nodes, OUTPUT, {"type": "Output", "shape": np.array(last.shape)})
-        edges = [(name, step.name) for step in program.steps for name in step.inputs]
-        edges.append((last.name, OUTPUT))
+        group = graph.create_group("nodes")
+        for name, fields in nodes.items():
+            _node(group, name, fields)
         graph.create_dataset("edges", data=np.array(edges, object), dtype=h5py.string_dtype())
 
 

@@ -18,10 +18,12 @@ from snnc.backends.numba_cpu.planning.request import Request
 from snnc.cores import available_cores
 from snnc.errors import UsageError
 from snnc.ir.batch import Batch, Given
+from snnc.ir.bounds import step_bounds
 from snnc.ir.graph import NumberArray
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import Delay, SnnGraph
 from snnc.simulation.protocol import RecordOptions, Trace, check_run
 from snnc.simulation.reference import presented
+from snnc.simulation.stepping import around_delays, circle
 
 T = TypeVar("T")
 
@@ -84,12 +86,27 @@ class NumbaSimulator:
         batch, given = check_run(graph, inputs, timesteps, given)
         frames = _frames_given(graph, batch)
         given = {**frames, **given}
-        request = self._request(graph, timesteps, record, tuple(given))
-        trains = {name: given[name] for name in request.given}
-        trace = self._run(self._prepare(request, batch, trains), len(batch))
+
+        def run(record: RecordOptions, given: Mapping[str, NumberArray]) -> Trace:
+            return self._layers(graph, batch, timesteps, record, given)
+
+        trace = around_delays(run, graph, batch, timesteps, record, given)
         kind = np.int32 if graph.integer else np.float32
         trace.trains |= {n: train.astype(kind) for n, train in frames.items() if n in record.trains}
         return trace
+
+    def _layers(
+        self,
+        graph: SnnGraph,
+        batch: Batch,
+        timesteps: int,
+        record: RecordOptions,
+        given: Mapping[str, NumberArray],
+    ) -> Trace:
+        """Run a network layer by layer, each over all steps."""
+        request = self._request(graph, timesteps, record, tuple(given))
+        trains = {name: given[name] for name in request.given}
+        return self._run(self._prepare(request, batch, trains), len(batch))
 
     def _request(
         self, graph: SnnGraph, timesteps: int, record: RecordOptions, given: tuple[str, ...]
@@ -128,15 +145,18 @@ class NumbaSimulator:
         return request.graph.density if self.density is None else self.density
 
     def plan(self, graph: SnnGraph, timesteps: int, images: int) -> Plan:
-        """Return how a network is run for so many images at a time.
+        """Return how a network is run for so many images at a time, but for what runs step by step.
 
         Raises:
             InputError: a potential could leave 32 bits.
         """
         frames = tuple(node.name for node in graph.encoders if node.varies)
-        request = self._request(graph, timesteps, RecordOptions(), frames)
+        stepped = circle(graph) if graph.of_type(Delay) else frozenset()
+        request = self._request(graph, timesteps, RecordOptions(), (*frames, *sorted(stepped)))
         encoded = _encoded(request)
-        given = {name: encoded[name] for name in frames}
+        bounds = step_bounds(graph, timesteps) if stepped and request.integer else {}
+        given = {name: Interval(-bounds.get(name, 0), bounds.get(name, 0)) for name in request.given}
+        given |= {name: encoded[name] for name in frames}
         ranges = value_ranges(request, given, encoded) if request.integer else {}
         counts = count_ranges(request, given, encoded)
         return Planner(request, ranges, self._density(request), self._shares(images), counts).plan()
@@ -149,7 +169,12 @@ class NumbaSimulator:
             inputs: (batch, *input shape), the quantised input; run at once, however many.
             timesteps: T.
             rounds: of which the shortest counts.
+
+        Raises:
+            UsageError: it has delays, so that a part of it runs step by step.
         """
+        if graph.of_type(Delay):
+            raise UsageError(f"{graph.name} has delays, and its layers are not timed one by one")
         batch, _ = check_run(graph, inputs, timesteps, None)
         frames = _frames_given(graph, batch)
         request = self._request(graph, timesteps, RecordOptions(), tuple(frames))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from snnc.artefact import Artefact
 from snnc.backends.torch_module.firing import Parameters, fired
 from snnc.backends.torch_module.operators import array_of, count_function, highest, per_channel, propagated
-from snnc.errors import InputError, NonFiniteError, UsageError
+from snnc.errors import InputError, NonFiniteError, UnknownOperationError, UsageError
 from snnc.ir import snn
 from snnc.ir.graph import NumberArray
 from snnc.ir.layout import InputLayout
@@ -124,6 +124,8 @@ class SpikingModule(nn.Module):
                     self._keep(number, node, name, None if values is None else values.astype(self._numpy))
             case snn.Readout():
                 self._learn(number, node, "bias", node.bias)
+            case snn.Delay():
+                raise UnknownOperationError(f"{node.name!r} delays spikes, which no module of torch does yet")
             case _:
                 array = array_of(node)
                 if array is not None and array.learned:
@@ -344,6 +346,8 @@ class SpikingModule(nn.Module):
                 return total
             case snn.CountFunction():
                 return self._changed(node, read, state)
+            case snn.Delay():
+                raise UnknownOperationError(f"{node.name!r} delays spikes, which no module of torch does yet")
             case _:
                 array = array_of(node)
                 return propagated(node, read, None if array is None else self.array(node.name, array.name))

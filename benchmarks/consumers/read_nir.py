@@ -1,11 +1,11 @@
-"""NIR files that snnTorch, SpikingJelly, Norse and sinabs write, read back: spikes beside the exporter's own.
+"""NIR files that snnTorch, SpikingJelly, Norse and sinabs write, read: spikes beside the exporter's own.
 
 python benchmarks/consumers/read_nir.py [EXPORTER ...]
 
 In an environment with snnc and the exporters, or some of them (those absent are skipped): torch==2.13.0
 nir==1.0.8 nirtorch==2.6 snntorch==1.0.0 spikingjelly==2.0.0 norse==1.1.0 sinabs==3.1.3. Two dense layers of
 16 and 4 neurons run 40 steps on 64 rows of random spikes; printed is the share of steps and neurons whose
-spikes are equal.
+spikes are equal, and the same of the file that snnc writes of what it has read.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from snnc.backends.nir.over_time import write_network
+from snnc.backends.nir.profiles import PROFILES
 from snnc.frontend.nir import Convention, lowered, read_nir
-from snnc.ir.snn import IntegrateFire
+from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 
@@ -193,13 +195,22 @@ def compared(name: str, case: tuple[str, Any, Any, dict[str, Any], bool]) -> str
         path = Path(folder) / "network.nir"
         nir.write(path, graph)
         theirs = run(torch.from_numpy(x)).numpy()
-        ours = lowered(read_nir(path), Convention.chosen(name, **given), STEPS)
-    last = ours.of_type(IntegrateFire)[-1].name
-    q = np.moveaxis(x, 0, 1).astype(np.int32)
-    found = ReferenceSimulator().run(ours, q, STEPS, RecordOptions(trains=(last,))).trains[last]
-    same = float((found == theirs).mean())
+        convention = Convention.chosen(name, **given)
+        ours = lowered(read_nir(path), convention, STEPS)
+        write_network(ours, PROFILES[name], path)
+        again = lowered(read_nir(path), convention, STEPS)
+    read, back = (100 * _equal(each, x, theirs) for each in (ours, again))
     rate = 100 * (theirs > 0).mean()
-    return f"{name} | {label} | {100 * same:.3f} % of {theirs.size:,} equal | spikes in {rate:.1f} %"
+    equal = f"{read:.3f} % of {theirs.size:,} equal, {back:.3f} % written and read again"
+    return f"{name} | {label} | {equal} | spikes in {rate:.1f} %"
+
+
+def _equal(graph: SnnGraph, x: np.ndarray, theirs: np.ndarray) -> float:
+    """Return the share of the last population's spikes that are the exporter's."""
+    last = graph.of_type(IntegrateFire)[-1].name
+    q = np.moveaxis(x, 0, 1).astype(np.int32)
+    found = ReferenceSimulator().run(graph, q, STEPS, RecordOptions(trains=(last,))).trains[last]
+    return float((found == theirs).mean())
 
 
 def main(wanted: list[str]) -> int:

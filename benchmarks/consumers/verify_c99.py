@@ -130,7 +130,7 @@ def sizes(bundle: Path, network: str) -> str:
             compiled,
         ]
         if shutil.which(command[0]) is None or _run(command, bundle).returncode:
-            flash = "unknown: no arm-none-eabi-gcc"
+            flash = "left out: no arm-none-eabi-gcc"
         else:
             text, data = _run(["arm-none-eabi-size", compiled], bundle).stdout.splitlines()[1].split()[:2]
             flash = f"{int(text) + int(data):,} B"

@@ -123,8 +123,12 @@ class Verdict:
         return self.result in (WRONG, CRASHED)
 
 
-def cases() -> Iterator[Case]:
-    """Yield every case, with every choice of a free input and an output."""
+def cases(wanted: Callable[[str], bool] = lambda group: True) -> Iterator[Case]:
+    """Yield every case, with every choice of a free input and an output.
+
+    Args:
+        wanted: is told the group of each case before that is made, and says whether it is.
+    """
     # Imported here: it computes all cases of kind ``node``, which takes some seconds.
     from onnx.backend.test.case.node import collect_testcases
     from onnx.backend.test.loader import load_model_tests
@@ -138,14 +142,14 @@ def cases() -> Iterator[Case]:
         nodes = found.model.graph.node
         group = "functions, expanded" if "_expanded" in found.name else nodes[0].op_type
         for inputs, outputs in found.data_sets:
-            yield from _choices(found.name, group, found.model, inputs, outputs)
+            yield from _choices(found.name, group, found.model, inputs, outputs, wanted)
     for kind in KINDS:
         for found in load_model_tests(kind=kind):
             folder = Path(str(found.model_dir))
             model = onnx.load_model(folder / "model.onnx")
             for data in sorted(folder.glob("test_data_set_*")):
-                stored = [_stored(data, what) for what in ("input", "output")]
-                yield from _choices(found.name, kind, model, *stored)
+                inputs, outputs = (_stored(data, what) for what in ("input", "output"))
+                yield from _choices(found.name, kind, model, inputs, outputs, wanted)
 
 
 def read(case: Case) -> SourceModel:
@@ -215,10 +219,15 @@ def page(verdicts: Iterable[Verdict]) -> str:
 
 
 def _choices(
-    name: str, group: str, model: onnx.ModelProto, inputs: Iterable[Any], outputs: Iterable[Any]
+    name: str,
+    group: str,
+    model: onnx.ModelProto,
+    inputs: Iterable[Any],
+    outputs: Iterable[Any],
+    wanted: Callable[[str], bool],
 ) -> Iterator[Case]:
     """Yield a data set's case as it is, and with one input free; of each output alone."""
-    values, wanted = [_array(value) for value in inputs], [_array(value) for value in outputs]
+    values, expected = [_array(value) for value in inputs], [_array(value) for value in outputs]
     initialisers = {tensor.name for tensor in model.graph.initializer}
     free = [value.name for value in model.graph.input if value.name not in initialisers]
     if len(values) > len(free):  # the initialisers that are inputs, too, are given again
@@ -231,6 +240,14 @@ def _choices(
         if len(values) != len(free) or not all(isinstance(values[index], np.ndarray) for index in fixed):
             continue  # a sequence, or nothing, can be no constant
         for position, output in enumerate(model.graph.output):
+            given = tuple(values[index] for index in kept)
+            told = group in CLAIMED or group[0].islower()  # of others, the operator itself is refused
+            told = told and model.opset_import[0].version >= SIZES_ARE_INPUTS
+            arrays = all(isinstance(value, np.ndarray) for value in (*given, expected[position]))
+            as_it_is = wanted(group)
+            as_one_row = len(kept) == 1 and told and arrays and wanted(group)
+            if not as_it_is and not as_one_row:
+                continue
             alone = onnx.ModelProto()
             alone.CopyFrom(model)
             del alone.graph.input[:], alone.graph.output[:]
@@ -241,16 +258,10 @@ def _choices(
                 alone.graph.initializer.append(numpy_helper.from_array(values[index], free[index]))
             several = f", output {output.name}" if len(model.graph.output) > 1 else ""
             names = tuple(free[index] for index in kept)
-            given = tuple(values[index] for index in kept)
-            case = Case(f"{name}{words}{several}", group, alone, names, given, wanted[position])
-            yield case
-            told = group in CLAIMED or group[0].islower()  # of others, the operator itself is refused
-            told = told and model.opset_import[0].version >= SIZES_ARE_INPUTS
-            if (
-                len(kept) == 1
-                and told
-                and all(isinstance(value, np.ndarray) for value in (*given, case.expected))
-            ):
+            case = Case(f"{name}{words}{several}", group, alone, names, given, expected[position])
+            if as_it_is:
+                yield case
+            if as_one_row:
                 yield _as_one_row(case)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import corpus_data
+from benchmarks.common.digests import ROOT
 from snnc.compiler import Options, convert
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import SnncError
@@ -42,8 +43,12 @@ FORMER = {
 }
 """Names by which settings went before: a digest is the same under both."""
 
-ADDED = frozenset({("Readout", "gain")})
-"""Fields that came later: while they are ``None``, a digest is the same as before."""
+ADDED = {
+    "Encode": {"presented"},
+    "IntegrateFire": {"decay", "synapse_decay", "reset_to", "reset_by", "refractory", "fraction_bits"},
+    "Readout": {"gain", "decay", "synapse_decay", "fraction_bits"},
+}
+"""Fields that came later, by the kind of node: at their defaults they change no digest."""
 
 PROVENANCE = frozenset({"name", "inputs", "origin", "stands_for", "fine"})
 """Fields of nodes that name something; inputs are told by their places."""
@@ -70,7 +75,8 @@ def digest(graph: SnnGraph) -> str:
         add([place[name] for name in node.inputs])
         for field in dataclasses.fields(node):
             value = getattr(node, field.name)
-            later = value is None and (type(node).__name__, field.name) in ADDED
+            added = field.name in ADDED.get(type(node).__name__, ())
+            later = added and not isinstance(value, np.ndarray) and value == field.default
             if field.name not in PROVENANCE and not later:
                 add(field.name)
                 add(value)
@@ -116,7 +122,7 @@ def measured(
                 options = Options(timesteps=timesteps, preset=preset, seed=SEED)
                 text = digest(convert(model, x, options, preprocessing=preprocessing).artefact.graph)
             except SnncError as error:
-                text = f"refused: {error}"
+                text = f"refused: {error}".replace(f"{ROOT}/", "")  # other sources lie elsewhere
             yield f"{name} {preset} T={timesteps}", text
 
 

@@ -27,7 +27,7 @@ from benchmarks.fpga import microcontroller, networks, toggles
 from benchmarks.fpga.prices import priced
 from snnc.artefact import load
 from snnc.backends.fpga import files, simulate
-from snnc.backends.fpga.layout import Design, Sizes
+from snnc.backends.fpga.layout import Design
 from snnc.backends.fpga.lowering import design
 from snnc.backends.fpga.mapper import Mapped, estimated, fitted
 from snnc.backends.fpga.parts import device
@@ -39,29 +39,8 @@ from snnc.models import calibration_data, resolve, test_data
 from snnc.report.energy import MODELS, CostModel, read_model
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
+from tests.fpga_networks import ROOM
 from tests.spiking_graphs import random_graph, random_inputs, with_step_functions
-
-ROOM = Sizes(
-    lanes=4,
-    spike=12,
-    input=12,
-    potential=32,
-    count=14,
-    address=16,
-    program=16384,
-    weights=16384,
-    heads=8192,
-    rows=8192,
-    columns=8192,
-    parameters=16384,
-    potentials=4096,
-    counts=2048,
-    spikes=32768,
-    inputs=4096,
-    steps=1,
-    maxima=1,
-)
-"""A core that holds every random network, so that it is compiled once."""
 
 
 def write(made: Design, folder: Path, *, sizes: bool, stimulus: int = 0) -> None:

@@ -262,7 +262,7 @@ def _series(kind: str, seed: int, wanted: int, folder: Path, record: Path) -> No
             "findings": tally.findings,
             "slowest": round(tally.slowest, 2),
             "peak_mib": tally.peak >> 20,
-            "code": digests.of_folders("snnc", "passes", "backends", "benchmarks/fuzz"),
+            "code": digests.of_folders("snnc", "passes", "backends", "models", "benchmarks/fuzz"),
             "wall": round(time.monotonic() - start, 1),
         }
         record.parent.mkdir(parents=True, exist_ok=True)

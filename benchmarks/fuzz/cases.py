@@ -33,7 +33,8 @@ from snnc.errors import InputError, InternalError, SnncError, UnsupportedModelEr
 from snnc.frontend import SourceModel, read_onnx
 from snnc.ir.batch import rows_of
 from snnc.ir.text import print_graph
-from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
+from snnc.simulation.ann_reference import run_ann
+from snnc.simulation.reference import ReferenceSimulator, encode
 
 OTHERS = 0.06
 """Share of the cases that begin with a network of others, small ones far more often than large ones."""

@@ -3,8 +3,8 @@
 ``train`` learns a convolutional network from accumulated frames, ``train-leaky`` one of LIF or DA-LIF
 neurons through time; both need PyTorch, and nothing of snnc. ``table`` converts the former, ``table-
 leaky`` quantises the latter, and both print accuracy with 95 % intervals, on whole recordings and on
-their beginnings. Calibrated on training recordings, judged on ``test_dev``. ``speed`` times a step of an
-artefact in C.
+their beginnings. ``frames`` writes the frames of both parts as .npz, for `snnc train` and `snnc eval`.
+Calibrated on training recordings, judged on ``test_dev``. ``speed`` times a step of an artefact in C.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import argparse
 from pathlib import Path
 
 from benchmarks.streams import accumulated, leaky, speed
+from benchmarks.streams.recordings import frames
 
 
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streams", description=__doc__)
-    parser.add_argument("what", choices=("train", "table", "train-leaky", "table-leaky", "speed"))
+    parser.add_argument("what", choices=("train", "table", "frames", "train-leaky", "table-leaky", "speed"))
     parser.add_argument("--streams", type=Path, required=True, help="folder of the recordings")
     parser.add_argument(
         "--network", type=Path, nargs="+", default=[Path("nmnist.onnx")], help="trained networks"
@@ -30,6 +31,8 @@ def main() -> None:
     match asked.what:
         case "train":
             accumulated.train(asked.streams, asked.network[0], asked.epochs)
+        case "frames":
+            frames(asked.streams, asked.network[0])
         case "train-leaky":
             leaky.train(asked.streams, asked.network[0], asked.epochs, asked.kind)
         case "table":

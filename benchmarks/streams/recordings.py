@@ -23,3 +23,10 @@ def recordings(folder: Path, part: str) -> tuple[NDArray[np.float32], NDArray[np
         bins = (when - when[0]) * FRAMES // (when[-1] - when[0] + 1)
         np.add.at(frames[row], (bins, p[start:stop], y[start:stop], x[start:stop]), 1)
     return frames, labels.astype(np.int64)
+
+
+def frames(folder: Path, output: Path) -> None:
+    """Write the frames of both parts, uint8, as ``OUTPUT_train.npz`` and ``OUTPUT_test.npz``."""
+    for part, name in (("train", "train"), ("test_dev", "test")):
+        x, y = recordings(folder, part)
+        np.savez_compressed(output.with_name(f"{output.stem}_{name}.npz"), x=x.astype(np.uint8), y=y)

@@ -12,7 +12,7 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, Shape
 from snnc.passes.lower.values import RECTIFIED, Current, Spikes, Value, fields_of, unsupported
 from snnc.passes.lower.walk import Walk
-from snnc.simulation.reference import convolve
+from snnc.simulation.arrays import convolve
 
 
 def weigh(walk: Walk, node: ann.AnnNode, spikes: Spikes) -> Current:

@@ -10,7 +10,7 @@ from snnc.ir import ann, snn
 from snnc.numerics.integer_sums import Counts, Sum, Term
 from snnc.numerics.levels import as_multiples
 from snnc.passes.lower_quantised.walk import Value, Walk, fields_of, unsupported
-from snnc.simulation.reference import convolve, windows
+from snnc.simulation.arrays import convolve, windows
 
 
 def encode(walk: Walk, node: ann.Input) -> Counts:

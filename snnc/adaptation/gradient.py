@@ -213,7 +213,7 @@ def _answers(
     import torch
     from torch.nn import functional
 
-    from snnc.training.straight_through import Counts
+    from snnc.training.straight_through import Levels
 
     T = graph.timesteps
     values: dict[str, Tensor] = {latent: counts}
@@ -245,12 +245,15 @@ def _answers(
             case Reshape():
                 values[node.name] = read[0].reshape(-1, *node.shape)
             case IntegrateFire():
-                rank = len(node.shape)
-                start = torch.from_numpy(node.v_init.astype(np.float32))
-                bias = parameters[node.name, "bias"].integers()
-                v = torch.stack(read).sum(dim=0) + along(start + T * bias, rank)
-                threshold = along(torch.from_numpy(node.threshold.astype(np.float32)), rank)
-                values[node.name] = Counts.apply(v, threshold, node.neuron.capacity(T))
+                offset = torch.from_numpy(node.v_init.astype(np.float32))
+                offset = offset + T * parameters[node.name, "bias"].integers()
+                threshold = torch.from_numpy(node.threshold.astype(np.float32))
+                zeros = torch.zeros_like(threshold)
+                most = zeros + node.neuron.capacity(T)
+                given = torch.stack(read).sum(dim=0)
+                values[node.name], _ = Levels.apply(
+                    given, offset, threshold, zeros + 1, zeros, most, 0.0, False
+                )
             case Readout():
                 bias = parameters[node.name, "bias"].integers()
                 return torch.stack(read).sum(dim=0) + T * bias

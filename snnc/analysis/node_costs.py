@@ -41,7 +41,9 @@ def fan_outs(graph: snn.SnnGraph, *, effective: bool = False) -> dict[str, Count
     maps = {
         node.name: np.zeros(node.shape, np.int64) for node in graph if kinds[node.name] is ValueKind.SPIKES
     }
-    for node in reversed(operations(graph)):
+    # In a circle the source of a delay comes behind its readers, so delays take their turn last.
+    nodes = reversed(operations(graph))
+    for node in sorted(nodes, key=lambda node: isinstance(node, snn.Delay)):
         reach = maps.get(node.name)
         if isinstance(node, snn.Concat):
             start = 0
@@ -50,7 +52,7 @@ def fan_outs(graph: snn.SnnGraph, *, effective: bool = False) -> dict[str, Count
                 maps[name] += reach[start:stop] if reach is not None else 0
                 start = stop
         elif not isinstance(node, snn.Encode | snn.IntegrateFire | snn.ConstantCurrent | snn.Function):
-            for name in node.inputs:
+            for name in (*node.inputs, *node.earlier):
                 if name not in maps:
                     continue
                 if (
@@ -71,7 +73,8 @@ def _raw(graph: snn.SnnGraph) -> frozenset[str]:
         weightless = not isinstance(
             node, snn.Weighted | snn.IntegrateFire | snn.ConstantCurrent | snn.Readout | snn.Function
         )
-        if weightless and found.issuperset(node.inputs):
+        sources = (*node.inputs, *node.earlier)
+        if weightless and found.issuperset(sources):
             found.add(node.name)
     return frozenset(found)
 
@@ -102,7 +105,7 @@ def _pulled_back(node: Operation, reach: CountMap | None, shape: Shape, *, effec
             return none
         case snn.SumPool() | snn.CountMaxPool():
             return _readers(reach, node.window, shape)
-        case snn.Reshape():
+        case snn.Reshape() | snn.Delay():
             return reach.reshape(shape)
         case snn.Pad():
             return reach[tuple(slice(b, b + n) for b, n in zip(node.before, shape, strict=True))]
@@ -212,6 +215,7 @@ def evaluation(graph: snn.SnnGraph, node: Operation) -> Evaluation:
             | snn.Pad()
             | snn.Slice()
             | snn.Gather()
+            | snn.Delay()
             | snn.Readout()
         ):
             return Evaluation()

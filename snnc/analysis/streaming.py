@@ -1,8 +1,7 @@
 """Answers to frames as they come: after each step the class, its confidence, and whether that is enough.
 
 After step ``t`` a synchronous network has seen nothing of later frames, so that its answer is that of a run
-in which these are silent. Each step is such a run of the window so far; what runs a step once, and keeps its
-state, is the C of ``snnc_step``.
+in which these are silent. Each step is run once, and the state is kept, as by ``snnc_step`` in C.
 """
 
 from __future__ import annotations
@@ -13,14 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from snnc.analysis.answers import all_outputs_of
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.snn import Presented
-from snnc.simulation.protocol import Simulator
+from snnc.simulation.reference import encode
+from snnc.simulation.stepping import Stepper
 
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
+
+
+ENDLESS = 2**31 - 1
+"""T of a stream in float32 that keeps its state: no integers limit it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,6 @@ class StepAnswer:
 def stream(
     artefact: Artefact,
     frames: Iterable[NumberArray],
-    simulator: Simulator,
     *,
     exit_confidence: float | None = None,
     keep_state: bool = False,
@@ -60,7 +62,6 @@ def stream(
     Args:
         artefact: a network whose input is frames.
         frames: of the shape of one, in order; T of them are a window, behind which all states begin anew.
-        simulator: runs it.
         exit_confidence: a window ends with the first answer of that confidence; its rest is skipped.
         keep_state: there is one window, of all frames.
 
@@ -73,14 +74,16 @@ def stream(
     _require_frames(artefact, exit_confidence, keep_state)
     longest = graph.max_timesteps if keep_state else graph.timesteps
     shape = artefact.layout.source_shape
-    seen: list[NumberArray] = []
+    readout, input_name = graph.readout, graph.encoder.name
+    limit = longest or ENDLESS
+    stepper = Stepper(graph, 1, limit)
     window, step, done = 0, 0, False
     for frame in frames:
         if frame.shape != shape:
             raise InputError(f"a frame of shape {frame.shape} does not fit the network's {shape}")
         if step == longest and not keep_state:
             window, step, done = window + 1, 0, False
-            seen.clear()
+            stepper = Stepper(graph, 1, limit)
         elif step == longest and longest:
             raise InputError(
                 f"the integers of {graph.name} were proved for {longest} steps, and the stream has more: "
@@ -89,8 +92,10 @@ def stream(
         step += 1
         if done:
             continue
-        seen.append(frame)
-        values = _after(artefact, seen, simulator)
+        row = np.broadcast_to(frame, (1, graph.timesteps if graph.only_timesteps else 1, *shape))
+        quantised = encode(graph.encoder, artefact.canonical(row))
+        held = stepper.step({input_name: quantised[:, 0]})[readout.name]
+        values = readout.real(held.reshape(1, *readout.shape), step).reshape(-1)
         shares = np.exp(values - values.max())
         confidence = float(shares.max() / shares.sum())
         done = exit_confidence is not None and confidence >= exit_confidence
@@ -112,16 +117,3 @@ def _require_frames(artefact: Artefact, exit_confidence: float | None, keep_stat
             f"{graph.name} takes T = {graph.timesteps} frames that add up to one row, and its state ends "
             "with them: leave out --keep-state"
         )
-
-
-def _after(artefact: Artefact, seen: list[NumberArray], simulator: Simulator) -> FloatArray:
-    """Return the values after the last frame that was seen, (outputs,)."""
-    graph, step = artefact.graph, len(seen)
-    steps = graph.timesteps if graph.only_timesteps else step
-    row = np.zeros((1, steps, *seen[0].shape), np.float32)
-    row[0, :step] = seen
-    (values,) = all_outputs_of(
-        graph, artefact.encode, row, simulator=simulator, timesteps=steps, per_step=True
-    ).values()
-    after = values[step - 1].reshape(1, *graph.readout.shape)
-    return graph.readout.real(after, step).reshape(-1)

@@ -10,11 +10,8 @@ input is split into *digits* of some radix ``r``, ``x = d_0 + r d_1 + r^2 d_2 ..
 ``0 <= d_i < r`` but for the last, signed one; each digit goes through the operation by itself, and
 the results are put together in int32.
 
-Maxima compute in float64, which holds every int32, and padding never wins. Integer division rounds
-toward minus infinity as ``(m - Mod(m, Theta)) / Theta``, because ``Div`` truncates.
-
-In the layerwise schedule only final counts flow from population to population, so the functions work
-on counts and run once: ``N = clip(floor(v / Theta), 0, C)`` is what T steps of firing amount to.
+Maxima compute in float64, which holds every int32, and padding never wins. The functions of populations
+stand in :mod:`snnc.artefact.neuron_functions`.
 """
 
 from __future__ import annotations
@@ -27,16 +24,12 @@ from onnx import FunctionProto, TensorProto, parser
 
 from snnc.artefact.count_functions import count_function_texts
 from snnc.artefact.leaky_functions import leaky_texts
-from snnc.errors import InternalError
+from snnc.artefact.neuron_functions import neuron_texts, written
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Firing, unmatched
 
 DOMAIN = "snnc"
 DOMAIN_VERSION = 1
 OPSET = 18
-
-SEARCHED_BITS = 8
-"""Halvings of the search for a potential among breakpoints, of which a channel has up to 255."""
 
 DIGITS = (1, 2, 3, 4)
 """Numbers of digits that the operations of :data:`BY_DIGITS` have a function for."""
@@ -124,6 +117,18 @@ _PLAIN = {
     padded = Pad(flat, ends)
     y = Gather<axis = 1>(padded, index)
 }""",
+    # Of what is held, (batch, steps, *shape), the oldest is sent, and the newest is put behind the rest.
+    "Delay": """<source, steps> (held) => (sent) {
+    oldest = Constant<value_int = 0>()
+    sent = Gather<axis = 1>(held, oldest)
+}""",
+    "Hold": """(held, newest) => (new_held) {
+    second = Constant<value_ints = [1]>()
+    end = Constant<value_ints = [1024]>()
+    rest = Slice(held, second, end, second)
+    step = Unsqueeze(newest, second)
+    new_held = Concat<axis = 1>(rest, step)
+}""",
     "Readout": """<scale> (current, total) => (new_total) {
     new_total = Add(total, current)
 }""",
@@ -197,25 +202,6 @@ BY_DIGITS = {
 """Operations in float32: attributes, further inputs, preparation of the weight ``w``, the operator."""
 
 
-def firing_function(rule: Firing) -> str:
-    """Return the name of the function of a population that fires so."""
-    match rule:
-        case Firing.PLAIN:
-            return "IntegrateFireMemoryless"
-        case Firing.LIMITED:
-            return "IntegrateFire"
-        case Firing.HESITANT:
-            return "IntegrateFireNegative"
-        case Firing.GRADED:
-            return "IntegrateFireGraded"
-        case Firing.STEPS:
-            return "IntegrateFireSteps"
-        case Firing.LEAKY:
-            return "IntegrateFireLeaky"
-        case _:
-            raise unmatched(rule)
-
-
 def by_digits(operation: str, digits: int) -> str:
     """Return the name of an operation's function for a number of digits."""
     return operation if digits == 1 else f"{operation}Of{digits}Digits"
@@ -230,17 +216,10 @@ def texts(schedule: Schedule, carrier: Carrier) -> dict[str, str]:
     for operation in BY_DIGITS:
         for digits in DIGITS:
             found[by_digits(operation, digits)] = _digit_text(operation, digits)
-    for kind in Firing:
-        neuron = _steps_text if schedule is Schedule.SYNCHRONOUS else _layerwise_text
-        if kind is Firing.LEAKY:
-            continue
-        if kind is Firing.STEPS:
-            neuron = (
-                _step_function_text if schedule is Schedule.SYNCHRONOUS else _layerwise_step_function_text
-            )
-        found[firing_function(kind)] = neuron(kind, carrier)
+    integer = carrier is Carrier.INTEGER
+    found |= neuron_texts(schedule, integer)
     if schedule is Schedule.SYNCHRONOUS:
-        found |= leaky_texts(carrier is Carrier.INTEGER)
+        found |= leaky_texts(integer)
     return {name: Template(text).substitute(carrier=carrier.value) for name, text in found.items()}
 
 
@@ -275,187 +254,4 @@ def _digit_text(operation: str, digits: int) -> str:
         lines += [f"shifted{i} = Mul({total}, r)", f"{result} = Add(shifted{i}, c{i})"]
         total = result
     head = f"<{attributes}> " if attributes else ""
-    return _text(f"{head}(x{inputs}) => (y)", lines)
-
-
-def _steps_text(kind: Firing, carrier: Carrier) -> str:
-    """Return the function of one population in one step."""
-    lines = [
-        "theta = Cast<to = $carrier>(threshold)",
-        "steady = Cast<to = $carrier>(bias)",
-        "driven = Add(v, current)",
-        "m = Add(driven, steady)",
-        *_divide(carrier),
-        *_settings(kind),
-    ]
-    wanted = "floored"
-    if kind is Firing.HESITANT:
-        wanted = "willing"
-        lines += [
-            "typed = Cast<to = $carrier>(negative_threshold)",
-            "lowest = Neg(typed)",
-            "backwards = Less(floored, zero)",
-            "below = Less(m, lowest)",
-            "above = Not(below)",
-            "quiet = And(backwards, above)",
-            "willing = Where(quiet, zero, floored)",
-        ]
-    match kind:
-        case Firing.LIMITED | Firing.HESITANT:
-            lines += [
-                "C = Mul(T, M)",
-                "room = Sub(C, N)",
-                "high = Min(room, limit)",
-                "sent = Min(N, limit)",
-                "low = Neg(sent)",
-            ]
-        case Firing.GRADED:
-            lines += ["C = Mul(T, M)", "high = Sub(C, N)", "low = Neg(N)"]
-        case Firing.PLAIN:
-            lines += ["high = Identity(limit)", "low = Identity(zero)"]
-        case Firing.STEPS:
-            raise InternalError("a step function has a function of its own")
-        case Firing.LEAKY:
-            raise InternalError("leaky neurons have a function of their own")
-        case _:
-            raise unmatched(kind)
-    lines += [
-        f"raised = Max({wanted}, low)",
-        "s = Min(raised, high)",
-        "spent = Mul(s, theta)",
-        "new_v = Sub(m, spent)",
-        "new_N = Add(N, s)",
-    ]
-    return _text(f"{_signature(kind)}, T, v, N) => (s, new_v, new_N)", lines)
-
-
-def _layerwise_text(kind: Firing, carrier: Carrier) -> str:
-    """Return the function of one population from the whole of its input to its final count."""
-    lines = [
-        "theta = Cast<to = $carrier>(threshold)",
-        "steady = Cast<to = $carrier>(bias)",
-        "biases = Mul(steady, T)",
-        "charged = Add(v, biases)",
-        "m = Add(charged, current)",
-        *_divide(carrier),
-        *_settings(kind),
-        "C = Mul(T, limit)" if kind is Firing.PLAIN else "C = Mul(T, M)",
-        "raised = Max(floored, zero)",
-        "N = Min(raised, C)",
-        "spent = Mul(N, theta)",
-        "new_v = Sub(m, spent)",
-    ]
-    return _text(f"{_signature(kind)}, T, v) => (N, new_v)", lines)
-
-
-def _step_function_text(kind: Firing, carrier: Carrier) -> str:
-    """Return the function of one step of a population whose count follows a step function."""
-    lines = [
-        "steady = Cast<to = $carrier>(bias)",
-        "driven = Add(v, current)",
-        "new_v = Add(driven, steady)",
-        *_look_up("new_v"),
-        "change = Sub(K, N)",
-        "spikes = Constant<value_int: int = @most>()",
-        "limit = Cast<to = $carrier>(spikes)",
-        "lowest = Neg(limit)",
-        "raised = Max(change, lowest)",
-        "s = Min(raised, limit)",
-        "new_N = Add(N, s)",
-    ]
-    return _text(f"{_steps_signature()}, T, v, N) => (s, new_v, new_N)", lines)
-
-
-def _layerwise_step_function_text(kind: Firing, carrier: Carrier) -> str:
-    """Return the function of one such population from the whole of its input to its final count."""
-    lines = [
-        "steady = Cast<to = $carrier>(bias)",
-        "biases = Mul(steady, T)",
-        "charged = Add(v, biases)",
-        "new_v = Add(charged, current)",
-        *_look_up("new_v"),
-        "N = Identity(K)",
-    ]
-    return _text(f"{_steps_signature()}, T, v) => (N, new_v)", lines)
-
-
-def _steps_signature() -> str:
-    """Return the attributes and the parameters that a population with a step function is read back from."""
-    attributes = "levels, spikes_per_step, code, unit, floor, most, v_unit, v_zero"
-    return f"<{attributes}> (current, threshold, bias, breakpoints, step_values, first"
-
-
-def _look_up(potential: str) -> list[str]:
-    """Return the lines for ``K``: a binary search among the breakpoints of each channel.
-
-    The breakpoints of all channels lie in one row, those of a channel filled up to 255 by numbers that no
-    potential reaches; ``first`` says where those of each channel begin.
-    """
-    lines = [
-        f"whole = Cast<to = 6>({potential})",
-        "nothing = Sub(whole, whole)",
-        "nowhere = Cast<to = 7>(nothing)",
-        "begin = Add(nowhere, first)",
-        f"at{SEARCHED_BITS} = Identity(begin)",
-    ]
-    for bit in reversed(range(SEARCHED_BITS)):
-        lines += [
-            f"ahead{bit} = Constant<value_int = {(1 << bit) - 1}>()",
-            f"step{bit} = Constant<value_int = {1 << bit}>()",
-            f"probe{bit} = Add(at{bit + 1}, ahead{bit})",
-            f"point{bit} = Gather(breakpoints, probe{bit})",
-            f"reached{bit} = LessOrEqual(point{bit}, whole)",
-            f"taken{bit} = Cast<to = 7>(reached{bit})",
-            f"gained{bit} = Mul(taken{bit}, step{bit})",
-            f"at{bit} = Add(at{bit + 1}, gained{bit})",
-        ]
-    return [
-        *lines,
-        "interval = Sub(at0, begin)",
-        "wanted = Gather(step_values, interval)",
-        "K = Cast<to = $carrier>(wanted)",
-    ]
-
-
-def _signature(kind: Firing) -> str:
-    """Return the attributes and the parameters that a population is read back from."""
-    limit = "" if kind is Firing.GRADED else "spikes_per_step, "
-    attributes = f"levels, {limit}code, unit, floor"
-    negative = ", negative_threshold" if kind is Firing.HESITANT else ""
-    return f"<{attributes}> (current, threshold, bias{negative}"
-
-
-def _settings(kind: Firing) -> list[str]:
-    """Return the lines that make ``zero``, ``M`` and, where there is one, ``limit`` from the attributes."""
-    lines = [
-        "whole_zero = Constant<value_int = 0>()",
-        "zero = Cast<to = $carrier>(whole_zero)",
-        "levels = Constant<value_int: int = @levels>()",
-        "M = Cast<to = $carrier>(levels)",
-    ]
-    if kind is not Firing.GRADED:
-        lines += [
-            "spikes = Constant<value_int: int = @spikes_per_step>()",
-            "most = Mul(levels, spikes)",
-            "limit = Cast<to = $carrier>(most)",
-        ]
-    return lines
-
-
-def _divide(carrier: Carrier) -> list[str]:
-    """Return the lines for ``floored = floor(m / theta)``."""
-    if carrier is Carrier.FLOAT:
-        # The quotient of two float32 is not rounded across an integer in float64.
-        return [
-            "numerator = Cast<to = 11>(m)",
-            "denominator = Cast<to = 11>(theta)",
-            "quotient = Div(numerator, denominator)",
-            "whole = Floor(quotient)",
-            "floored = Cast<to = $carrier>(whole)",
-        ]
-    return ["remainder = Mod(m, theta)", "multiple = Sub(m, remainder)", "floored = Div(multiple, theta)"]
-
-
-def _text(signature: str, lines: list[str]) -> str:
-    body = "\n    ".join(lines)
-    return f"{signature} {{\n    {body}\n}}"
+    return written(f"{head}(x{inputs}) => (y)", lines)

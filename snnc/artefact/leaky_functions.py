@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from snnc.artefact.neuron_functions import floor_divide, written
 from snnc.ir.graph import NumberArray
 from snnc.ir.leak import WHOLE
 from snnc.ir.snn import IntegrateFire, Readout
@@ -73,7 +74,7 @@ def leaky_texts(integer: bool) -> dict[str, str]:
     population = [
         *_charge("v", integer),
         "theta = Cast<to = $carrier>(threshold)",
-        *_floor_divide(integer),
+        *floor_divide(integer),
         "nothing = Constant<value_int = 0>()",
         "zero = Cast<to = $carrier>(nothing)",
         "levels = Constant<value_int: int = @levels>()",
@@ -104,7 +105,10 @@ def leaky_texts(integer: bool) -> dict[str, str]:
         "new_N = Add(N, s)",
     ]
     readout = [*_charge("y", integer), "new_y = Identity(m)"]
-    return {"IntegrateFireLeaky": _text(_POPULATION, population), "ReadoutLeaky": _text(_READOUT, readout)}
+    return {
+        "IntegrateFireLeaky": written(_POPULATION, population),
+        "ReadoutLeaky": written(_READOUT, readout),
+    }
 
 
 def _charge(potential: str, integer: bool) -> list[str]:
@@ -137,21 +141,3 @@ def _leak(value: str, decay: str, integer: bool) -> list[str]:
         f"{value}_kept = Div({value}_product, {value}_whole)",
         f"kept_{value} = Cast<to = $carrier>({value}_kept)",
     ]
-
-
-def _floor_divide(integer: bool) -> list[str]:
-    """Return the lines for ``floored = floor(m / theta)``."""
-    if integer:
-        return ["remainder = Mod(m, theta)", "multiple = Sub(m, remainder)", "floored = Div(multiple, theta)"]
-    return [
-        "numerator = Cast<to = 11>(m)",
-        "denominator = Cast<to = 11>(theta)",
-        "quotient = Div(numerator, denominator)",
-        "whole = Floor(quotient)",
-        "floored = Cast<to = $carrier>(whole)",
-    ]
-
-
-def _text(signature: str, lines: list[str]) -> str:
-    body = "\n    ".join(lines)
-    return f"{signature} {{\n    {body}\n}}"

@@ -12,9 +12,9 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from snnc.artefact.calls import node_of
-from snnc.artefact.functions import firing_function
 from snnc.artefact.leaky_functions import read_leak
 from snnc.artefact.model_builder import OWNER
+from snnc.artefact.neuron_functions import firing_function
 from snnc.artefact.writer import FINE, ORDER, ORIGIN, PRESENTED, STANDS_FOR
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.neuron import Code, Neuron
@@ -23,6 +23,7 @@ from snnc.ir.snn import (
     MOST_BREAKPOINTS,
     Concat,
     ConstantCurrent,
+    Delay,
     Encode,
     IntegrateFire,
     Presented,
@@ -153,6 +154,9 @@ class _Reader:
                 return ConstantCurrent(**common, values=self.arrays[node.input[0]])
             case "Concat":
                 return Concat(**common)
+            case "Delay":
+                steps = index(settings["steps"])
+                return Delay(**common, source=settings["source"].decode(), steps=steps)
             case "ReadoutLeaky":
                 gain = np.array(settings["gain"], np.float32)
                 found, leak = read_leak(settings, parameters[1:])

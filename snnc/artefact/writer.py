@@ -23,6 +23,7 @@ from snnc.artefact.calls import Call, Stateless, call_of, pool
 from snnc.artefact.functions import Carrier
 from snnc.artefact.leaky_functions import leaky_call
 from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope, State, tensor_names
+from snnc.artefact.neuron_functions import firing_function
 from snnc.artefact.precision import node_digits
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import NumberArray
@@ -35,6 +36,7 @@ from snnc.ir.snn import (
     ConstantCurrent,
     CountFunction,
     CountMaxPool,
+    Delay,
     Encode,
     Function,
     IntegrateFire,
@@ -99,10 +101,14 @@ class _Writer:
         self.order = {name: str(place) for name, place in order.items()}
         self.tensors: dict[str, str] = {}  # the value of each node
         self.finals: dict[str, tuple[str, str]] = {}  # N and v of each population
+        self.held: dict[str, State] = {}  # what each delay holds
 
     def model(self, states: bool) -> onnx.ModelProto:
         for node in operations(self.graph):
             self.write(node)
+        for name, held in self.held.items():
+            newest = self.tensors[self.graph[name].earlier[0]]
+            self.draft.call(self.draft.inside, "Hold", [held.before, newest], [held.after], {})
         if self.looped:
             self.draft.close_loop(self.graph.settle_steps)
         element = self.draft.carrier if self.encoded else TensorProto.FLOAT
@@ -146,6 +152,8 @@ class _Writer:
                 self.stateless(node)
             case CountFunction():
                 self.count_function(node)
+            case Delay():
+                self.delay(node)
             case _:
                 self.stateless(node)
 
@@ -201,7 +209,7 @@ class _Writer:
         self.mark(call, node)
 
     def integrate_fire(self, node: IntegrateFire) -> None:
-        function = functions.firing_function(firing(node))
+        function = firing_function(firing(node))
         attributes: Attributes = {"levels": node.neuron.levels}
         if node.neuron.spikes_per_step is not None:
             attributes["spikes_per_step"] = node.neuron.spikes_per_step
@@ -246,6 +254,17 @@ class _Writer:
         """Return a state of a node, of its shape, that begins at zero."""
         silence = self.draft.silence(node.shape, f"{node.name}.{what}(0)")
         return self.draft.carry(silence, node.shape, f"{node.name}.{what}")
+
+    def delay(self, node: Delay) -> None:
+        shape = (node.steps, *node.shape)
+        silence = self.draft.silence(shape, f"{node.name}.held(0)")
+        self.held[node.name] = held = self.draft.carry(silence, shape, f"{node.name}.held")
+        self.declare(node)
+        attributes: Attributes = {"source": node.source, "steps": node.steps}
+        call = self.draft.call(
+            self.draft.inside, "Delay", [held.before], [self.tensors[node.name]], attributes
+        )
+        self.mark(call, node)
 
     def step_function(
         self, node: IntegrateFire, points: NumberArray, values: NumberArray

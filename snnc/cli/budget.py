@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from snnc.analysis.front import Point
-    from snnc.budget import Budget, Candidate, Outcome, Trials
+    from snnc.budget.candidates import Budget, Candidate
+    from snnc.budget.search import Outcome
+    from snnc.budget.trials import Trials
     from snnc.cli.convert import Rows
     from snnc.cli.models import Located
     from snnc.compiler import Options
@@ -118,7 +120,9 @@ def convert_to_budget(
         UsageError: the limits contradict each other, or the picture's library is missing.
     """
     from snnc.artefact import save
-    from snnc.budget import SEARCH_ROWS, Trials, candidates, search
+    from snnc.budget.candidates import candidates
+    from snnc.budget.search import search
+    from snnc.budget.trials import SEARCH_ROWS, Trials
     from snnc.cli.models import open_source
     from snnc.errors import GateError
     from snnc.search.journal import Journal

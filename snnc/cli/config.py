@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from snnc.option_files import check_keys, read_toml, tables_problem
-from snnc.options import OPTIONS, Kind, Option, input_and_file
+from snnc.option_kinds import Kind, Option
+from snnc.options import OPTIONS, input_and_file
 
 KEYS: Mapping[str, Option] = {option.name: option for option in OPTIONS.values() if option.in_file}
 """The keys of the file; the option of the same name takes precedence."""

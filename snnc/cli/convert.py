@@ -123,7 +123,7 @@ def command(ctx: click.Context, /, model: str, cluster: str | None, **values: An
 
 def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Workers | None) -> None:
     from snnc.artefact import save
-    from snnc.budget import Budget
+    from snnc.budget.candidates import Budget
     from snnc.cli.artefacts import require_network
     from snnc.cli.budget import SPARING, convert_to_budget, refuse_contradicting, requested
     from snnc.cli.files import check_outputs

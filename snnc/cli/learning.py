@@ -31,6 +31,9 @@ class Learning:
     held_back: float
     checkpoints: Path | None
     metrics: Path | None
+    precision: str
+    density: float | None
+    regrow: str
     device: str
     seed: int
     threads: int | None
@@ -51,6 +54,9 @@ class Learning:
             "held_back": self.held_back,
             "seed": self.seed,
             "device": self.device,
+            "precision": self.precision,
+            "density": self.density,
+            "regrow": self.regrow,
         }
 
     def losses(self) -> Mapping[str, float] | None:
@@ -138,6 +144,26 @@ def learning_options(
             type=click.Path(path_type=Path),
             metavar="FILE.jsonl",
             help="Write every measurement on the rows held back, one JSON object a line.",
+        ),
+        click.option(
+            "--density",
+            type=share,
+            metavar="SHARE",
+            help="Share of the weights of every layer that stay; by default all.",
+        ),
+        click.option(
+            "--regrow",
+            type=click.Choice(["gradient", "random", "none"]),
+            default="gradient",
+            show_default=True,
+            help="With --density: which weights grow again in the place of the smallest.",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "float32", "bfloat16"]),
+            default="auto",
+            show_default=True,
+            help="Of the first stage's multiplications; auto measures whether bfloat16 is faster.",
         ),
         click.option(
             "--device",

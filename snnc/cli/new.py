@@ -17,7 +17,7 @@ from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
     from snnc.frontend import SourceModel
-    from snnc.options import Option
+    from snnc.option_kinds import Option
 
 EXAMPLES: Mapping[str, Any] = {
     "calib": "rows.npz",
@@ -103,7 +103,7 @@ def _relative(path: Path, output: Path) -> str:
 def _text(model: str, source: SourceModel, known: Mapping[str, Any], call: str) -> str:
     from snnc.cli.config import KEYS
     from snnc.compiler import tasks_of
-    from snnc.options import Kind
+    from snnc.option_kinds import Kind
 
     lines = [f"# Configuration of snnc convert for {_line(model)}", f"# SHA-256 {source.sha256}"]
     for name, taken in source.takes.items():
@@ -128,7 +128,7 @@ def _text(model: str, source: SourceModel, known: Mapping[str, Any], call: str) 
 
 def example(option: Option) -> Any:
     """Return a value that an option may have: its default, where there is one."""
-    from snnc.options import Kind
+    from snnc.option_kinds import Kind
 
     if option.name in EXAMPLES:
         return EXAMPLES[option.name]

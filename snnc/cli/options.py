@@ -10,7 +10,8 @@ import click
 
 from snnc.cli.quantities import FiniteRange, Threads
 from snnc.errors import UsageError
-from snnc.options import OPTIONS, Kind, Option
+from snnc.option_kinds import Kind, Option
+from snnc.options import OPTIONS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -58,6 +58,12 @@ OF_ROWS = ("--per-step", "--logits", "--timesteps", "--rows-layout", "--task")
     "with the class so far and its confidence.",
 )
 @click.option(
+    "--every",
+    type=click.IntRange(1),
+    metavar="MICROSECONDS",
+    help="With --stream: X is a recording of an event camera, and each frame holds its events of that long.",
+)
+@click.option(
     "--exit-confidence",
     type=FiniteRange(0, 1, min_open=True),
     metavar="SHARE",
@@ -83,6 +89,7 @@ def command(
     timesteps: int | None,
     backend: str,
     stream: bool,
+    every: int | None,
     exit_confidence: float | None,
     keep_state: bool,
     rows_layout: str | None,
@@ -109,6 +116,9 @@ def command(
     network = load(artefact).with_rows_layout(rows_layout)
     if stream:
         refuse("has no meaning with --stream: leave out one of the two", *OF_ROWS)
+        refuse(
+            "has no meaning with --stream, which runs a step at a time on one core", "--backend", "--threads"
+        )
         if len(given) != 1:
             raise UsageError("a stream has one --input: a file of frames, or `-` for standard input")
         if output is not None:
@@ -117,13 +127,12 @@ def command(
             network,
             given[0],
             output,
-            backend=backend,
-            threads=threads,
+            every=every,
             exit_confidence=exit_confidence,
             keep_state=keep_state,
         )
         return
-    refuse("belongs to --stream: give that, too", "--exit-confidence", "--keep-state")
+    refuse("belongs to --stream: give that, too", "--every", "--exit-confidence", "--keep-state")
     if output is None:
         raise UsageError("the outputs need a file: name it by --output Y.npy")
     paths = _paths(given, list(network.takes), network.graph.name)

@@ -21,8 +21,7 @@ def answer_stream(
     source: str,
     output: Path | None,
     *,
-    backend: str,
-    threads: int | None,
+    every: int | None,
     exit_confidence: float | None,
     keep_state: bool,
 ) -> None:
@@ -30,24 +29,19 @@ def answer_stream(
 
     Args:
         artefact: the network.
-        source: path of a ``.npy`` file of frames, (n, *shape), or ``-`` for such a file on standard input.
+        source: path of a ``.npy`` file of frames, (n, *shape), or ``-`` for such a file on standard input; or
+            of a recording of an event camera.
         output: where to; standard output by default.
-        backend: the simulator.
-        threads: at most this many.
+        every: microseconds of a recording that make a frame.
         exit_confidence: see :func:`snnc.analysis.streaming.stream`.
         keep_state: likewise.
     """
     from snnc.analysis.streaming import stream
-    from snnc.backends import load_simulator
     from snnc.writing import replacing
 
     def lines() -> Iterator[str]:
-        with _opened(source) as file:
-            frames = frames_of(file, source, artefact.layout.source_shape)
-            simulator = load_simulator(backend, threads)
-            for each in stream(
-                artefact, frames, simulator, exit_confidence=exit_confidence, keep_state=keep_state
-            ):
+        with _frames(source, artefact.layout.source_shape, every) as frames:
+            for each in stream(artefact, frames, exit_confidence=exit_confidence, keep_state=keep_state):
                 told = {
                     "window": each.window,
                     "step": each.step,
@@ -65,6 +59,33 @@ def answer_stream(
     with replacing(output) as file:
         for line in lines():
             file.write(line.encode())
+
+
+@contextmanager
+def _frames(source: str, shape: tuple[int, ...], every: int | None) -> Iterator[Iterator[NumberArray]]:
+    """Open a file of frames, or a recording whose events become frames of that shape as they are read."""
+    from snnc.errors import InputError, UsageError
+    from snnc.events import SUFFIXES, EventFrames, open_recording, streamed, told_sensor
+
+    if every is None:
+        with _opened(source) as file:
+            yield frames_of(file, source, shape)
+        return
+    if not Path(source).name.endswith(SUFFIXES):
+        raise UsageError(f"--every is for recordings of event cameras, {', '.join(SUFFIXES)}: leave it out")
+    if len(shape) != 3 or shape[0] != 2:
+        raise InputError(f"{source} gives frames of two polarities, and the network takes {shape}")
+    path = Path(source)
+    # What does not say it is taken to be of a sensor of the frames' size; events outside are refused.
+    recording = open_recording(path, told_sensor(path) or (shape[1], shape[2]))
+    height, width = recording.sensor
+    fewer = height // shape[1]
+    if not fewer or (fewer * shape[1], fewer * shape[2]) != (height, width):
+        raise InputError(
+            f"{source} is of a sensor of {height} x {width}, of which frames of {shape[1]} x {shape[2]} are "
+            "no whole fraction: record with another sensor, or convert for its size"
+        )
+    yield streamed(recording, EventFrames(downsample=fewer), every)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.given import given, refuse
 from snnc.cli.learning import Learning, learning_options
 from snnc.cli.quantities import FiniteRange
 from snnc.cli.terminal import Terminal, Verb
@@ -15,8 +16,14 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from snnc.training.train import Trained
 
-ARCHITECTURES = ("small", "tiny", "resnet8", "resnet20", "resnet18", "vgg16")
+ARCHITECTURES = ("small", "tiny", "resnet8", "resnet20", "resnet18", "vgg16", "mobilenetv3")
 """As in :data:`snnc.training.architectures.ARCHITECTURES`, which would import NumPy."""
+
+LEAKY = ("lif", "da-lif")
+"""As in :data:`snnc.training.leaky.NEURONS`."""
+
+LEAKY_EPOCHS, LEAKY_BATCH, LEAKY_RATE = 30, 50, 4e-3
+"""What leaky networks take where nothing is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,17 +33,21 @@ class Request(Learning):
     arch: str
     data: Path
     output: Path
-    levels: int
+    levels: int | None
     teacher: str | None
     teacher_preprocess: Path | None
     smoothing: float
     weight_decay: float
-    precision: str
+    method: str
+    decays: str
 
 
 @click.command("train", cls=Verb)
 @click.option(
-    "--arch", type=click.Choice(ARCHITECTURES), required=True, help="The network; see docs/training.md."
+    "--arch",
+    type=click.Choice((*ARCHITECTURES, *LEAKY)),
+    required=True,
+    help="The network; see docs/training.md. lif and da-lif learn frames over time; see docs/time.md.",
 )
 @click.option(
     "--data",
@@ -44,7 +55,7 @@ class Request(Learning):
     required=True,
     metavar="ROWS",
     help="Labelled images: .npz with uint8 `x` and classes `y`, a folder of one folder of pictures for each "
-    "class, or CIFAR's binary files.",
+    "class, or CIFAR's binary files; for leaky networks .npz whose `x` is frames, (rows, T, *shape).",
 )
 @click.option(
     "-o",
@@ -52,15 +63,14 @@ class Request(Learning):
     type=click.Path(path_type=Path),
     required=True,
     metavar="OUT.onnx",
-    help="The quantised network to write, for `snnc convert`.",
+    help="The network to write, for `snnc convert`; of leaky neurons the artefact, OUT.snn.onnx.",
 )
 @click.option(
     "--levels",
     type=click.IntRange(1, 255),
-    default=4,
-    show_default=True,
     metavar="N",
-    help="Levels of every hidden activation, zero apart: in T steps, spikes carry up to LEVELS / T.",
+    help="Levels of every hidden activation, zero apart, 4 by default: in T steps, spikes carry up to "
+    "LEVELS / T.",
 )
 @click.option("--teacher", metavar="MODEL", help="A float network whose answers are learned beside labels.")
 @click.option(
@@ -86,11 +96,18 @@ class Request(Learning):
     help="By how much a step of rate 1 shrinks a weight.",
 )
 @click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="auto",
+    "--method",
+    type=click.Choice(["bptt", "rate"]),
+    default="bptt",
     show_default=True,
-    help="Of multiplications; auto takes bfloat16 where it is measured to be faster.",
+    help="How gradients of leaky networks go back: through every step, or once through the rates.",
+)
+@click.option(
+    "--decays",
+    type=click.Choice(["layer", "channel"]),
+    default="channel",
+    show_default=True,
+    help="Of what da-lif learns its two decays.",
 )
 @learning_options(
     rows="images",
@@ -109,7 +126,8 @@ def command(terminal: Terminal, /, **options: Any) -> None:
     """Train a network on labelled images, to few levels of activation and int8 weights, and write it as ONNX.
 
     `snnc convert OUT.onnx --calib ROWS -T N` makes a spiking network of it whose counts are these levels,
-    without any loss. Needs PyTorch: pip install torch.
+    without any loss. A network of smooth activations (mobilenetv3) is trained and written in floats. Needs
+    PyTorch: pip install torch.
     """
     from snnc.cli.files import check_outputs, read_named
     from snnc.training.course import Course, training_recipe
@@ -117,6 +135,10 @@ def command(terminal: Terminal, /, **options: Any) -> None:
 
     require_torch("snnc train")
     request = Request(**options)
+    if request.arch in LEAKY:
+        _train_leaky(terminal, request)
+        return
+    refuse("is for the leaky networks lif and da-lif", "--method", "--decays")
     read = (request.data, request.teacher_preprocess)
     check_outputs(request.output, request.metrics, others=read, force=request.force)
     course = Course(
@@ -124,7 +146,6 @@ def command(terminal: Terminal, /, **options: Any) -> None:
         levels=request.levels,
         smoothing=request.smoothing,
         weight_decay=request.weight_decay,
-        precision=request.precision,
     )
     recipe = training_recipe(losses=request.losses(), **request.recipe())
     rows = read_named(request.data, ("x",), ("y",))
@@ -152,6 +173,52 @@ def command(terminal: Terminal, /, **options: Any) -> None:
     _tell(terminal, trained, request, "--rows-layout NHWC " if is_channels_last(rows.x) else "")
 
 
+def _train_leaky(terminal: Terminal, request: Request) -> None:
+    """Train a network of leaky neurons on frames, and write the artefact."""
+    from snnc.artefact import save
+    from snnc.cli.files import check_outputs, read_named
+    from snnc.training.leaky import train_leaky
+
+    refuse(
+        "is not for leaky networks, which learn labels in one stage of --epochs",
+        *("--minutes", "--loss", "--augment", "--levels", "--teacher", "--teacher-preprocess", "--smoothing"),
+        *("--weight-decay", "--precision", "--temperature", "--rounded", "--checkpoints", "--metrics"),
+        *("--density", "--regrow"),
+    )
+    if request.arch == "lif":
+        refuse("is for da-lif: lif learns no decays", "--decays")
+    if request.device != "cpu":
+        refuse("is not for leaky networks, which are trained on the CPU", "--device")
+    check_outputs(request.output, others=(request.data,), force=request.force)
+    rows = read_named(request.data, ("x",), ("y",))
+    trained = train_leaky(
+        request.arch,
+        rows.x,
+        rows.y,
+        epochs=request.epochs or LEAKY_EPOCHS,
+        method=request.method,
+        decays=request.decays,
+        batch=request.batch if given("--batch") else LEAKY_BATCH,
+        rate=request.rate if given("--rate") else LEAKY_RATE,
+        held_back=request.held_back,
+        seed=request.seed,
+        threads=request.threads,
+        progress=terminal.progress(),
+    )
+    save(trained.artefact, request.output)
+    held = trained.held_back
+    if terminal.json:
+        told = {"rows": held.n, "accuracy": held.value, "interval": list(held.interval)}
+        record = {"held_back": told, "equal_rows": trained.equal_rows, "decays": trained.decays}
+        terminal.data({"output": str(request.output), "arch": request.arch, **record})
+        return
+    decays = "; ".join(f"{name} {low:.3f} to {high:.3f}" for name, (low, high) in trained.decays.items())
+    terminal.done(
+        f"wrote {request.output}: {request.arch}; {held} of rows held back; on {trained.equal_rows} of them "
+        f"all counts are those that were trained; decays: {decays}"
+    )
+
+
 def _tell(terminal: Terminal, trained: Trained, request: Request, last: str) -> None:
     size = request.output.stat().st_size
     if terminal.json:
@@ -164,9 +231,12 @@ def _tell(terminal: Terminal, trained: Trained, request: Request, last: str) -> 
             }
         )
         return
+    levels = trained.record["course"]["levels"]
+    what, how = "in floats", "--preset one-step -T 1"
+    if levels is not None:
+        what, how = f"{levels} levels", f"-T {min(2, levels)}"
     terminal.done(
-        f"wrote {request.output} ({size / 1e3:,.0f} kB): {request.arch}, {request.levels} levels; on rows "
-        f"held back, which chose among its states, {trained.measure.text}; next: snnc convert "
-        f"{request.output} --calib {request.data} -T {min(2, request.levels)} "
-        f"{last}-o {request.output.stem}.snn.onnx"
+        f"wrote {request.output} ({size / 1e3:,.0f} kB): {request.arch}, {what}; on rows held back, which "
+        f"chose among its states, {trained.measure.text}; next: snnc convert {request.output} --calib "
+        f"{request.data} {how} {last}-o {request.output.stem}.snn.onnx"
     )

@@ -24,8 +24,8 @@ from snnc.numerics.divergence import AnswerError
 from snnc.numerics.means import ChannelMean, Mean
 from snnc.numerics.quantisation import THRESHOLD_LIMIT, Group, Rounding, correct_readers, quantise_group
 from snnc.numerics.spill import RowArray, row_array
+from snnc.simulation.arrays import windows
 from snnc.simulation.partial import PartialSimulation
-from snnc.simulation.reference import windows
 from snnc.source.source_map import activation
 
 BIAS_ROUNDS = 2

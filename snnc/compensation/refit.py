@@ -35,8 +35,8 @@ from snnc.numerics.quantisation import Group
 from snnc.numerics.regression import Float64Array, Normal, normal_equations, ridge
 from snnc.numerics.spill import RowArray
 from snnc.scale.workers import Workers
+from snnc.simulation.arrays import windows
 from snnc.simulation.partial import PartialSimulation
-from snnc.simulation.reference import windows
 
 POSITIONS = 60_000
 """Positions used in a regression, beside those that its number of features asks for."""

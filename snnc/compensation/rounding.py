@@ -14,8 +14,8 @@ from snnc.ir.snn import Convolution, Linear, SnnGraph, Weighted
 from snnc.numerics.quantisation import WEIGHT_LIMIT, Rounded
 from snnc.numerics.regression import Float64Array
 from snnc.numerics.rounding import round_in_turn
+from snnc.simulation.arrays import windows
 from snnc.simulation.partial import PartialSimulation
-from snnc.simulation.reference import windows
 
 POSITIONS = 2000
 """Positions at which the counts are looked at, beside those for each feature."""

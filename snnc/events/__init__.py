@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from snnc.events.formats import SUFFIXES, open_recording
+from snnc.events.formats import SUFFIXES, open_recording, told_sensor
 from snnc.events.frames import EventFrames, accumulated, streamed
 from snnc.events.recording import EVENT, Recording
 
-__all__ = ["EVENT", "EventFrames", "Recording", "SUFFIXES", "accumulated", "open_recording", "streamed"]
+__all__ = [
+    "EVENT",
+    "EventFrames",
+    "Recording",
+    "SUFFIXES",
+    "accumulated",
+    "open_recording",
+    "streamed",
+    "told_sensor",
+]

@@ -39,6 +39,12 @@ FORMATS: Mapping[str, Format] = {
 SUFFIXES = tuple(FORMATS)
 
 
+def told_sensor(path: Path) -> tuple[int, int] | None:
+    """Return (height, width) in pixels, where a recording says it."""
+    form = FORMATS.get(path.suffix.lower())
+    return None if form is None or form.sensor is None or not path.is_file() else form.sensor(path)
+
+
 def open_recording(path: Path, sensor: tuple[int, int] | None = None) -> Recording:
     """Open a recording; what it is says the ending of its name.
 

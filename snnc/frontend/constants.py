@@ -14,7 +14,7 @@ import numpy as np
 
 from snnc.ir import ann
 from snnc.ir.graph import FloatArray
-from snnc.simulation.reference import run_ann
+from snnc.simulation.ann_reference import run_ann
 
 Linear = (
     ann.Convolution

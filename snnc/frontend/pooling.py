@@ -18,7 +18,7 @@ from snnc.frontend.views import LOWEST, PADDED, Image, View, bounding_box, outer
 from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
-from snnc.simulation.reference import windows
+from snnc.simulation.arrays import windows
 
 
 def average_pool(call: Call) -> View:

@@ -6,16 +6,27 @@ bits; what a function of counts computes from them has 64.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from snnc.errors import InternalError
 from snnc.ir.counts import Function
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.leak import WHOLE, leaky_bound
 from snnc.ir.operations import Firing, firing, largest_count, largest_spike, operations
-from snnc.ir.snn import ConstantCurrent, CountFunction, CountMaxPool, Encode, IntegrateFire, Readout, SnnGraph
+from snnc.ir.snn import (
+    ConstantCurrent,
+    CountFunction,
+    CountMaxPool,
+    Delay,
+    Encode,
+    IntegrateFire,
+    Readout,
+    SnnGraph,
+)
 from snnc.ir.snn.synapses import weight_sums as weight_sums
 
 EXACT_FLOAT32 = 2**24
@@ -28,16 +39,27 @@ MOST_TIMESTEPS = 256
 """No longer run is proved: every bound that grows with T would cost the backends wider arithmetic."""
 
 
-def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
-    """Return for each node the largest magnitude of its value in one step of a run of ``timesteps``."""
+def step_bounds(graph: SnnGraph, timesteps: int, names: Sequence[str] = ()) -> dict[str, int]:
+    """Return for each node the largest magnitude of its value in one step of a run of ``timesteps``.
+
+    Args:
+        graph: the network.
+        timesteps: T.
+        names: of nodes that are wanted, with all that they read in the same step; all nodes by default.
+    """
     bounds: dict[str, int] = {}
+    wanted = graph.ancestors(names or [node.name for node in graph], within_step=True)
     for node in operations(graph):
+        if node.name not in wanted:
+            continue
         read = [bounds[name] for name in node.inputs]
         match node:
             case Encode():
                 bounds[node.name] = node.limit
             case IntegrateFire():
                 bounds[node.name] = largest_spike(node, timesteps, graph.settle_steps)
+            case Delay():
+                bounds[node.name] = _delayed(graph, node, timesteps)
             case ConstantCurrent():
                 bounds[node.name] = _most(node.values)
             case CountFunction():
@@ -66,11 +88,23 @@ def count_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
                 found[node.name] = node.limit * timesteps
             case IntegrateFire():
                 found[node.name] = _largest_count(node, timesteps, graph.settle_steps)
+            case Delay():
+                found[node.name] = _delayed(graph, node, timesteps) * timesteps
             case CountFunction():
                 found[node.name] = node.largest(read)
             case _:
                 found[node.name] = node.magnitude(read)
     return found
+
+
+def _delayed(graph: SnnGraph, node: Delay, timesteps: int) -> int:
+    """Return the largest magnitude of a delayed value: its source's own limit, whatever that reads."""
+    source = graph[node.source]
+    if isinstance(source, Encode):
+        return source.limit
+    if isinstance(source, IntegrateFire):
+        return largest_spike(source, timesteps, graph.settle_steps)
+    raise InternalError(f"{node.name!r} delays {node.source!r}, which has no limit of its own")
 
 
 def _most(values: NumberArray) -> int:

@@ -33,6 +33,7 @@ from snnc.ir.snn import (
     CountProduct,
     CountSoftmax,
     CurrentMaxPool,
+    Delay,
     Encode,
     Gather,
     IntegrateFire,
@@ -77,7 +78,8 @@ def channel_sets(graph: SnnGraph) -> ChannelSets:
     fixed: list[IntArray] = []
     for node in nodes:
         here = start[node.name] + np.arange(node.channels)
-        there = [start[name] + np.arange(graph[name].channels) for name in node.inputs]
+        sources = (*node.inputs, *node.earlier)
+        there = [start[name] + np.arange(graph[name].channels) for name in sources]
         pairs = _tied(node, [graph[name].shape for name in node.inputs])
         if pairs is None:
             fixed += [here, *there]
@@ -99,7 +101,7 @@ def _tied(node: Operation, shapes: list[Shape]) -> list[tuple[IntArray, IntArray
     none = np.zeros(0, np.int64)
     every = np.arange(node.channels)
     match node:
-        case Encode():
+        case Encode() | Delay():
             return None
         case Convolution() if node.groups == 1:
             return [(none, none)]

@@ -75,6 +75,11 @@ class Node:
         """Number of channels, or of features where the output is flat."""
         return self.shape[0]
 
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """Names of the nodes of whose earlier steps it reads; they may come later in the graph."""
+        return ()
+
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Say what is wrong with this node, or return ``None``.
 
@@ -171,7 +176,7 @@ class Graph(Generic[N]):
         """For each node, the nodes that read it, in order."""
         found: dict[str, list[N]] = {node.name: [] for node in self.nodes}
         for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
+            for name in dict.fromkeys((*node.inputs, *node.earlier)):
                 found[name].append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
 
@@ -211,8 +216,16 @@ class Graph(Generic[N]):
             return self
         return replace(self, nodes=tuple(nodes), outputs=outputs)
 
-    def ancestors(self, names: Sequence[str], stop: frozenset[str] = frozenset()) -> frozenset[str]:
-        """Return ``names`` and all that they depend on, not looking past the nodes in ``stop``."""
+    def ancestors(
+        self, names: Sequence[str], stop: frozenset[str] = frozenset(), *, within_step: bool = False
+    ) -> frozenset[str]:
+        """Return ``names`` and all that they depend on, not looking past the nodes in ``stop``.
+
+        Args:
+            names: of nodes.
+            stop: likewise.
+            within_step: look at what nodes read of their own step alone.
+        """
         seen: set[str] = set()
         pending = list(names)
         while pending:
@@ -222,6 +235,7 @@ class Graph(Generic[N]):
             seen.add(name)
             if name not in stop:
                 pending.extend(self[name].inputs)
+                pending.extend(() if within_step else self[name].earlier)
         return frozenset(seen)
 
     def verify(self) -> None:
@@ -251,6 +265,10 @@ class Graph(Generic[N]):
             if problem is not None:
                 raise VerificationError(f"{where}: {problem}")
             shapes[node.name] = node.shape
+        for node in self.nodes:
+            for name in node.earlier:
+                if name not in shapes:
+                    raise VerificationError(f"{self.name}: {node.name!r} reads {name!r}, which is not there")
         for name in self.outputs:
             if name not in shapes:
                 raise VerificationError(f"{self.name}: the output {name!r} is not a node")

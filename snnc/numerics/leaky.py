@@ -7,7 +7,6 @@ currents, by as many bits as int32 is proved to hold, and at most by :data:`FRAC
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,11 +30,7 @@ def rounded_leaky(
         node: in float32.
         scale: (channels,) or (1,), the real value of one unit of its current.
     """
-    before = graph.ancestors(node.inputs)
-    nodes = tuple(each for each in graph if each.name in before)
-    names = tuple(dict.fromkeys(node.inputs))
-    part = replace(graph, nodes=nodes, outputs=names, output_names=names)
-    bounds = step_bounds(part, MOST_TIMESTEPS)
+    bounds = step_bounds(graph, MOST_TIMESTEPS, node.inputs)
     current = sum(bounds[name] for name in node.inputs)
     found = _rounded(node, scale, 0)
     for bits in range(1, FRACTION_BITS + 1):

@@ -24,6 +24,7 @@ from snnc.ir.snn import (
     ChannelWeight,
     ConstantCurrent,
     CurrentMaxPool,
+    Delay,
     Encode,
     Gather,
     IntegrateFire,
@@ -416,7 +417,8 @@ def correct_readers(graph: SnnGraph, name: str, ratio: FloatArray) -> SnnGraph:
     """Multiply by ``ratio``, (channels,), what every float32 weight makes of one population's spikes."""
     if (ratio == 1).all():  # as of all that functions of counts read
         return graph
-    ratios: dict[str, FloatArray] = {name: ratio}
+    # Weights of a circle that are integers already stay as they are: the threshold was rounded by little.
+    ratios = {name: ratio} | {each.name: ratio for each in graph.of_type(Delay) if each.source == name}
     changed: dict[str, SnnNode] = {}
     for each in graph:
         if ratios.keys().isdisjoint(each.inputs) or isinstance(each, IntegrateFire | Readout):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from snnc.analysis.front import Point
-from snnc.budget import Candidate, Trials
+from snnc.budget.candidates import Candidate
+from snnc.budget.trials import Trials
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.shared_rows import SharedRows, rows_of_blob
 from snnc.metrics.task import Outputs

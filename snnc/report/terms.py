@@ -65,7 +65,8 @@ from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.operations import firing
 from snnc.ir.snn import CountFunction, IntegrateFire
 from snnc.report.coding import range_of_counts
-from snnc.simulation.reference import step_function, windows
+from snnc.simulation.arrays import windows
+from snnc.simulation.reference import step_function
 from snnc.source.source_map import Rectifier, carried, raised_by
 
 TERMS = ("propagated", "parameters", "clipping", "quantisation", "unevenness")

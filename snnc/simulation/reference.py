@@ -1,209 +1,28 @@
-"""The reference: both dialects in NumPy, slow and exact.
+"""The reference: the definition of the spiking dialect in NumPy, spike by spike, slow and exact.
 
-:func:`run_ann` defines what a trained network computes, :class:`ReferenceSimulator` what a spiking
-network computes, spike by spike. Every backend is compared with this module, so it prefers the plain
-form of each equation to a fast one.
+Every backend is compared with this module, so it prefers the plain form of each equation to a fast one.
+What a trained network computes is defined by :func:`snnc.simulation.ann_reference.run_ann`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from snnc.errors import InternalError
-from snnc.ir import ann, snn
-from snnc.ir.batch import Batch, Given, Rows, arrays_by_name, joined, rows_of
+from snnc.ir import snn
+from snnc.ir.batch import Batch, Given, Rows, joined, rows_of
 from snnc.ir.channels import per_channel
-from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.leak import DECAY_BITS
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Firing, check_known, classified, firing, operations, unmatched
+from snnc.ir.operations import Firing, classified, firing, operations, unmatched
+from snnc.simulation.arrays import convolve, gathered, slices, windows
 from snnc.simulation.count_functions import count_function
 from snnc.simulation.protocol import RecordOptions, Trace, check_run
-
-Numbers = TypeVar("Numbers", bound=NDArray[Any])
-
-
-def windows(x: NumberArray, window: Window, fill: float) -> NumberArray:
-    """Return every window of a batch.
-
-    Args:
-        x: (batch, channels, height, width).
-        window: geometry.
-        fill: value of the padding.
-
-    Returns:
-        (batch, channels, output height, output width, kernel height, kernel width).
-    """
-    top, left, bottom, right = window.pads
-    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
-    reach = [d * (k - 1) + 1 for d, k in zip(window.dilations, window.kernel, strict=True)]
-    views = sliding_window_view(x, reach, axis=(2, 3))
-    down, right_step = window.strides
-    return views[:, :, ::down, ::right_step, :: window.dilations[0], :: window.dilations[1]]
-
-
-def convolve(x: NumberArray, weight: NumberArray, window: Window, groups: int) -> NumberArray:
-    """Return ``y[b,o,.] = sum_{i,k} weight[o,i,k] x[b,i,.+k]`` for (batch, channels, height, width)."""
-    patches = np.split(windows(x, window, 0), groups, axis=1)
-    kernels = np.split(weight, groups, axis=0)
-    return np.concatenate(
-        [np.einsum("bihwkl,oikl->bohw", p, k, optimize=True) for p, k in zip(patches, kernels, strict=True)],
-        axis=1,
-    )
-
-
-def run_ann(graph: ann.AnnGraph, x: Given, keep: Sequence[str] = ()) -> tuple[Any, dict[str, FloatArray]]:
-    """Run a network of the ANN dialect.
-
-    Args:
-        graph: the network.
-        x: (batch, *input shape), float32, channels first; of several inputs one array each, by name.
-        keep: names of nodes whose values are wanted.
-
-    Returns:
-        The output, (batch, *output shape), or each of them by its name, and the values of the nodes in
-        ``keep``.
-    """
-    check_known(graph)
-    given = Batch(arrays_by_name(x, [node.name for node in graph.inputs], graph.name))
-    values: dict[str, FloatArray] = {}
-    for node in graph:
-        values[node.name] = _ann_node(node, [values[name] for name in node.inputs], given)
-    outputs = {name: values[node] for name, node in zip(graph.output_names, graph.outputs, strict=True)}
-    return joined(outputs), {name: values[name] for name in keep}
-
-
-def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], given: Batch) -> FloatArray:
-    rank, rows = len(node.shape), len(given)
-    match node:
-        case ann.Input():
-            return rows_of(given, node.name).astype(np.float32).reshape(rows, *node.shape)
-        case ann.Constant():
-            return np.broadcast_to(node.values, (rows, *node.shape)).astype(np.float32)
-        case ann.Convolution():
-            return convolve(inputs[0], node.weight, node.window, node.groups) + per_channel(node.bias, rank)
-        case ann.Linear():
-            return inputs[0] @ node.weight.T + node.bias
-        case ann.BatchNormalisation():
-            gain = node.scale / np.sqrt(node.variance + np.float32(node.epsilon))
-            return (inputs[0] - per_channel(node.mean, rank)) * per_channel(gain, rank) + per_channel(
-                node.shift, rank
-            )
-        case ann.ChannelAffine():
-            return inputs[0] * per_channel(node.scale, rank) + per_channel(node.shift, rank)
-        case ann.Relu():
-            return _rectified(node, inputs[0])
-        case ann.Levelled():
-            return levelled(node, _activation(node, inputs))
-        case ann.AveragePool():
-            return windows(inputs[0], node.window, 0).mean(axis=(4, 5), dtype=np.float32)
-        case ann.MaxPool():
-            return windows(inputs[0], node.window, -np.inf).max(axis=(4, 5))
-        case ann.Add():
-            return np.add.reduce(inputs)
-        case ann.Concat():
-            return np.concatenate(inputs, axis=1)
-        case ann.Reshape():
-            return inputs[0].reshape(rows, *node.shape)
-        case ann.Pad():
-            return np.pad(inputs[0], ((0, 0), *zip(node.before, node.after, strict=True)))
-        case ann.Slice():
-            return inputs[0][_slices(node)]
-        case ann.Gather():
-            return gathered(inputs[0], node.index)
-        case ann.Softmax():
-            shifted = inputs[0] - inputs[0].max(axis=1, keepdims=True)
-            log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-            return log if node.logarithm else np.exp(log)
-        case _:
-            raise InternalError(f"the reference knows no {type(node).__name__}")
-
-
-def _activation(node: ann.Levelled, inputs: list[FloatArray]) -> FloatArray:
-    """Return what the source network computes, without the levels that were chosen for it."""
-    match node:
-        case ann.Pointwise():
-            return np.asarray(np.moveaxis(node.function(np.moveaxis(inputs[0], 1, 0)), 0, 1))
-        case ann.Product():
-            return np.asarray(inputs[0] * inputs[1])
-        case ann.MatrixProduct():
-            second = inputs[1].swapaxes(-1, -2) if node.transposed else inputs[1]
-            return np.asarray(inputs[0] @ second)
-        case ann.Normalisation():
-            axes = tuple(axis + 1 for axis in node.axes)
-            centred = inputs[0] - inputs[0].mean(axis=axes, keepdims=True) if node.centred else inputs[0]
-            variance = (centred * centred).mean(axis=axes, keepdims=True)
-            return np.asarray(centred / np.sqrt(variance + np.float32(node.epsilon)))
-        case ann.InnerSoftmax():
-            return np.asarray(softmax(inputs[0], node.axis + 1))
-        case ann.Maximum():
-            axes = tuple(axis + 1 for axis in node.axes)
-            return np.asarray(inputs[0].max(axis=axes, keepdims=True))
-        case _:
-            raise InternalError(f"the reference knows no {type(node).__name__}")
-
-
-def levelled(node: ann.Levelled, y: FloatArray) -> FloatArray:
-    """Return an activation within the range of the levels that were chosen for it, (batch, *shape)."""
-    if node.step is None:
-        return y.astype(np.float32)
-    step = per_channel(node.step, len(node.shape))
-    return np.clip(y, step * node.lowest, step * node.highest).astype(np.float32)
-
-
-def softmax(x: FloatArray, axis: int) -> FloatArray:
-    """Return the softmax along an axis, in the precision of ``x``."""
-    exponential = np.exp(x - x.max(axis=axis, keepdims=True))
-    return np.asarray(exponential / exponential.sum(axis=axis, keepdims=True))
-
-
-def _rectified(node: ann.Relu, x: FloatArray) -> FloatArray:
-    rank = len(node.shape)
-    if node.scale is not None:
-        x = rounded(node, x)
-        if node.threshold is None:
-            return x
-    shift = 0 if node.shift is None else per_channel(node.shift, rank)
-    floor = np.float32(0) if node.floor is None else per_channel(node.floor, rank)
-    y = np.maximum(x + shift, floor)
-    for limit in (node.ceiling, node.threshold):
-        if limit is not None:
-            y = np.minimum(y, per_channel(limit, rank))
-    return (y - shift).astype(np.float32)
-
-
-def rounded(node: ann.Relu, x: FloatArray) -> FloatArray:
-    """Return ``scale clip(round(x / scale), lowest, highest)`` for (batch, *shape), in float32."""
-    if node.scale is None:
-        raise InternalError(f"{node.name!r} rounds to no levels")
-    scale = per_channel(node.scale, x.ndim - 1)
-    levels = x / scale
-    match node.rounding:
-        case "half-even":
-            levels = np.rint(levels)
-        case "half-up":
-            levels = np.floor(levels + np.float32(0.5))
-        case _:
-            levels = np.floor(levels)
-    return (np.clip(levels, node.lowest, node.highest) * scale).astype(np.float32)
-
-
-def gathered(x: Numbers, index: IntArray) -> Numbers:
-    """Return ``y_i = x[index_i]`` for each row of a batch, and zero where the index is -1."""
-    flat = x.reshape(len(x), -1)
-    picked = flat[:, index.ravel()]  # where it is -1, the last value, which is taken out again
-    picked[:, index.ravel() == ABSENT] = 0
-    return cast(Numbers, picked.reshape(len(x), *index.shape))
-
-
-def _slices(node: ann.Slice | snn.Slice) -> tuple[slice, ...]:
-    return (slice(None), *map(slice, node.start, node.stop, node.step))
 
 
 def encode(node: snn.Encode, x: FloatArray) -> IntArray:
@@ -240,28 +59,55 @@ def fire(
     Returns:
         The spikes, (T + K, batch, *shape), and the final potentials, (batch, *shape).
     """
+    charge = None
+    if schedule is Schedule.LAYERWISE:
+        rank = len(node.shape)
+        charge = timesteps * per_channel(node.bias, rank) + current.sum(axis=0)
+    spikes = np.zeros_like(current)
+    v = spikes[0]
+    for t, (_, s, left) in enumerate(firing_steps(node, current, timesteps, charge)):
+        spikes[t], v = s, left
+    return spikes, v
+
+
+def firing_steps(
+    node: snn.IntegrateFire,
+    current: Iterable[NumberArray],
+    timesteps: int,
+    charge: NumberArray | None = None,
+) -> Iterator[tuple[NumberArray, NumberArray, NumberArray]]:
+    """Yield of each step the potential that is reached, the spikes, and the potential that is left.
+
+    Args:
+        node: the population.
+        current: of each step, (batch, *shape), taken one by one; the last ones may depend on spikes before.
+        timesteps: T.
+        charge: (batch, *shape), all that arrives in a run, where a population integrates it before it fires.
+    """
     rank = len(node.shape)
     theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
     rule, limit = firing(node), node.neuron.limit
     if rule is Firing.LEAKY:
-        return fire_leaky(node, current)
+        yield from leaky_steps(node, current)
+        return
     capacity = node.neuron.capacity(timesteps)
-    barrier = schedule is Schedule.LAYERWISE
-    v = np.broadcast_to(per_channel(node.v_init, rank), current.shape[1:]).astype(current.dtype)
-    count = np.zeros(current.shape[1:], np.int64)
-    spikes = np.zeros_like(current)
-    if barrier:
-        v = v + timesteps * bias + current.sum(axis=0)
-    for t in range(len(current)):
+    v: NumberArray | None = None
+    count = np.zeros(1, np.int64)
+    for t, arriving in enumerate(current):
+        if v is None:
+            v = _at_rest(node, arriving)
+            v = v if charge is None else v + charge
+            count = np.zeros(arriving.shape, np.int64)
         m = v
-        if not barrier:
-            m = m + current[t]
+        if charge is None:
+            m = m + arriving
             if t < timesteps:
                 m = m + bias
         if rule is Firing.STEPS:
             change = step_function(node, m) - count
             s = change if limit is None else np.clip(change, -limit, limit)
-            v, count, spikes[t] = m, count + s, s
+            v, count = m, count + s
+            yield m, s, v
             continue
         wanted = np.floor_divide(m, theta)
         match rule:
@@ -272,7 +118,7 @@ def fire(
                 low = -count
                 if limit is not None:
                     high, low = np.minimum(high, limit), np.maximum(low, -limit)
-                if barrier:
+                if charge is not None:
                     low = np.zeros_like(low)
                 if node.negative_threshold is not None:
                     wanted = np.where(
@@ -282,57 +128,57 @@ def fire(
             case _:
                 raise unmatched(rule)
         v = m - s * theta
-        count += s.astype(np.int64)
-        spikes[t] = s
-    return spikes, v
+        count = count + s.astype(np.int64)
+        yield m, s, v
 
 
-def fire_leaky(node: snn.IntegrateFire, current: NumberArray) -> tuple[NumberArray, NumberArray]:
-    """Run one leaky population; as :func:`fire`, of whose arguments it needs no others."""
-    spikes = np.zeros_like(current)
-    v = spikes[0]
-    for t, (_, s, left) in enumerate(leaky_steps(node, current)):
-        spikes[t], v = s, left
-    return spikes, v
+def _at_rest(node: snn.IntegrateFire, current: NumberArray) -> NumberArray:
+    """Return the potentials before the first step, as many as there are currents, (batch, *shape)."""
+    start = np.broadcast_to(per_channel(node.v_init, len(node.shape)), current.shape)
+    return start.astype(current.dtype)
 
 
 def leaky_steps(
-    node: snn.IntegrateFire, current: NumberArray
+    node: snn.IntegrateFire, current: Iterable[NumberArray]
 ) -> Iterator[tuple[NumberArray, NumberArray, NumberArray]]:
-    """Yield of each step the potential that is reached, the spikes, and the potential that is left.
+    """Yield the same as :func:`firing_steps` of a leaky population.
 
     Args:
         node: the population.
-        current: (T, batch, *shape), the summed current of every step.
+        current: of each step, (batch, *shape), taken one by one.
     """
     rank = len(node.shape)
     theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
     taken = theta if node.reset_by is None else per_channel(node.reset_by, rank)
-    v = np.broadcast_to(per_channel(node.v_init, rank), current.shape[1:]).astype(current.dtype)
-    resting = np.zeros(current.shape[1:], np.int64)
+    v: NumberArray | None = None
+    resting = np.zeros(1, np.int64)
     for i in filtered(node, current):
+        if v is None:
+            v, resting = _at_rest(node, i), np.zeros(i.shape, np.int64)
         m = leak(v, node.decay) + i + bias
         awake = resting == 0
-        s = np.where(awake, np.clip(np.floor_divide(m, theta), 0, node.neuron.limit), 0).astype(current.dtype)
+        s = np.where(awake, np.clip(np.floor_divide(m, theta), 0, node.neuron.limit), 0).astype(i.dtype)
         after = m - s * taken
         if node.reset_to is not None:
-            after = np.where(s > 0, per_channel(node.reset_to, rank), m).astype(current.dtype)
+            after = np.where(s > 0, per_channel(node.reset_to, rank), m).astype(i.dtype)
         m = np.where(awake, m, v)
         v = np.where(awake, after, v)
         resting = np.where(s > 0, node.refractory, np.maximum(resting - 1, 0))
         yield m, s, v
 
 
-def filtered(node: snn.IntegrateFire | snn.Readout, current: NumberArray) -> Iterator[NumberArray]:
+def filtered(node: snn.IntegrateFire | snn.Readout, current: Iterable[NumberArray]) -> Iterator[NumberArray]:
     """Yield the current that reaches the potential of a leaky node in each step, (batch, *shape).
 
     Args:
         node: the population or read-out.
-        current: (T, batch, *shape), the summed current of every step.
+        current: of each step, (batch, *shape), taken one by one.
     """
-    i = np.zeros_like(current[0])
-    for arriving in current * current.dtype.type(1 << node.fraction_bits):
-        i = arriving if node.synapse_decay is None else leak(i, node.synapse_decay) + arriving
+    i: NumberArray | None = None
+    for coarse in current:
+        arriving = coarse * coarse.dtype.type(1 << node.fraction_bits)
+        before = None if i is None or node.synapse_decay is None else leak(i, node.synapse_decay)
+        i = arriving if before is None else before + arriving
         yield i
 
 
@@ -348,12 +194,23 @@ def leak(v: NumberArray, decay: NumberArray | None) -> NumberArray:
 
 def leaky_readout(node: snn.Readout, current: NumberArray) -> NumberArray:
     """Return the potentials of a leaky read-out after each step, (T, batch, *shape)."""
-    y = np.zeros_like(current)
-    before = np.zeros_like(current[0])
+    return np.stack(list(readout_steps(node, current, len(current))))
+
+
+def readout_steps(node: snn.Readout, current: Iterable[NumberArray], timesteps: int) -> Iterator[NumberArray]:
+    """Yield what a read-out holds after each step, (batch, *shape).
+
+    Args:
+        node: the read-out.
+        current: of each step, (batch, *shape), taken one by one.
+        timesteps: T, the steps with a bias.
+    """
+    y: NumberArray | None = None
     for t, i in enumerate(filtered(node, current)):
-        before = leak(before, node.decay) + i + per_channel(node.bias, len(node.shape)).astype(current.dtype)
-        y[t] = before
-    return y
+        bias = per_channel(node.bias, len(node.shape)).astype(i.dtype)
+        before = np.zeros_like(i) if y is None else leak(y, node.decay) if node.leaky else y
+        y = before + i + bias if node.leaky or t < timesteps else before + i
+        yield y
 
 
 def step_function(node: snn.IntegrateFire, v: NumberArray) -> IntArray:
@@ -368,7 +225,7 @@ def step_function(node: snn.IntegrateFire, v: NumberArray) -> IntArray:
 
 
 class ReferenceSimulator:
-    """The spiking dialect, layer by layer over all steps: feed-forward networks without delay allow it."""
+    """The spiking dialect, layer by layer over all steps; what delays close to circles, by repetition."""
 
     name: ClassVar[str] = "reference"
 
@@ -383,6 +240,34 @@ class ReferenceSimulator:
     ) -> Trace:
         """Simulate; see :class:`snnc.simulation.protocol.Simulator`."""
         batch, given = check_run(graph, inputs, timesteps, given)
+        needed = graph.ancestors(record.until or graph.outputs, frozenset(given))
+        delays = [n for n in graph.of_type(snn.Delay) if n.name in needed and n.name not in given]
+        if not delays:
+            return self._once(graph, batch, timesteps, record, given)
+        # In a run whose delays give nothing the first step is right; in the next one the second is, too.
+        steps = timesteps + graph.settle_steps
+        sources = tuple(dict.fromkeys(node.source for node in delays))
+        until = (*(record.until or graph.outputs), *sources)
+        asked = replace(record, trains=(*record.trains, *sources), until=until)
+        kind = np.int32 if graph.integer else np.float32
+        held: dict[str, NumberArray] = {n.name: np.zeros((steps, len(batch), *n.shape), kind) for n in delays}
+        while True:
+            trace = self._once(graph, batch, timesteps, asked, {**given, **held})
+            found = {n.name: delayed({**given, **trace.trains}[n.source], n.steps) for n in delays}
+            if all(np.array_equal(found[name], train) for name, train in held.items()):
+                trace.trains = {n: t for n, t in {**trace.trains, **held}.items() if n in record.trains}
+                return trace
+            held = found
+
+    def _once(
+        self,
+        graph: snn.SnnGraph,
+        batch: Batch,
+        timesteps: int,
+        record: RecordOptions,
+        given: Mapping[str, NumberArray],
+    ) -> Trace:
+        """Simulate a network whose delayed spikes are given."""
         rows = len(batch)
         steps = timesteps + graph.settle_steps
         needed = graph.ancestors(record.until or graph.outputs, frozenset(given))
@@ -396,6 +281,8 @@ class ReferenceSimulator:
         for node in operations(graph):
             if node.name not in needed:
                 continue
+            if isinstance(node, snn.Delay) and node.name not in given:
+                raise InternalError(f"what {node.name!r} delays is not known yet")
             if node.name in given:
                 trains[node.name] = given[node.name].astype(wide)
                 continue
@@ -427,6 +314,13 @@ class ReferenceSimulator:
             trains[node.name] = train
         trace.add_outputs(graph, totals)
         return trace
+
+
+def delayed(train: NumberArray, steps: int) -> NumberArray:
+    """Return what was sent some steps before, (T, batch, *shape), and nothing before the first."""
+    found = np.zeros_like(train)
+    found[steps:] = train[: max(0, len(train) - steps)]
+    return found
 
 
 def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
@@ -472,10 +366,10 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
         case snn.Pad():
             y = np.pad(flat, ((0, 0), *zip(node.before, node.after, strict=True)))
         case snn.Slice():
-            y = flat[_slices(node)]
+            y = flat[slices(node)]
         case snn.Gather():
             y = gathered(flat, node.index)
-        case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout():
+        case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout() | snn.Delay():
             raise InternalError(f"{node.name!r} has a state or no input")
         case _:
             raise unmatched(node)

@@ -7,7 +7,7 @@ from typing import Any
 
 from snnc.analysis.evaluation import Evaluation
 from snnc.analysis.parts import Asking
-from snnc.budget import lost, needed
+from snnc.budget.trials import lost, needed
 from snnc.remote.conversion import Made
 from snnc.sweep.material import Measured, Ready
 from snnc.sweep.plan import Cell

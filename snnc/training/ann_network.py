@@ -1,6 +1,6 @@
 """A network of the ANN dialect as a module of torch: as it is, or rounded to the levels of T steps.
 
-As it is, it computes what :func:`snnc.simulation.reference.run_ann` does. With ``timesteps``, a rectifier
+As it is, it computes what :func:`snnc.simulation.ann_reference.run_ann` does. With ``timesteps``, a rectifier
 with a threshold gives what a population's count stands for, ``n = T M`` levels above the floor ``l``::
 
     k = clip(floor(n (x + shift - l) / (theta - l) + 1/2), 0, n)        y = l + (theta - l) k / n - shift
@@ -43,7 +43,7 @@ from snnc.training.operators import (
     sliced,
     summed,
 )
-from snnc.training.straight_through import LearnedLevels, RoundedClip
+from snnc.training.straight_through import Levels
 
 MOMENTUM = 0.1
 """Weight of a batch in the running statistics of a batch normalisation."""
@@ -93,7 +93,7 @@ class AnnNetwork(nn.Module):
     Attributes:
         source: the graph.
         timesteps: T; ``None`` for the network as it is.
-        counted: whether a run gives the counts, too; without them it is faster, and may be in bfloat16.
+        counted: whether a run gives the counts, too; without them it is faster.
         learned: its parameters.
     """
 
@@ -202,28 +202,20 @@ class AnnNetwork(nn.Module):
                 values[node.name] = self.value(node, "values").expand(rows, *node.shape)
                 silence[node.name] = None
             elif isinstance(node, ann.Relu) and T is not None and self.has(node, "threshold"):
-                if not self.counted and steps is None and self._is_plain(node):
-                    threshold, _ = self.limits(node)
-                    found = LearnedLevels.apply(read[0], threshold, node.levels * T)
-                    values[node.name], silence[node.name] = found, None
-                    continue
                 found = self._levels(node, read[0], T, T if steps is None else steps)
-                values[node.name], counts[node.name], silence[node.name] = found
+                values[node.name], sent, silence[node.name] = found
+                if sent is not None:
+                    counts[node.name] = sent
             else:
                 values[node.name] = self._computed(node, read, floors[0] if floors else None)
                 silence[node.name] = self._silence(node, floors)
         outputs = {name: values[node] for name, node in self.source.answers.items()}
         return Run(outputs, {name: values[name] for name in keep}, counts)
 
-    def _is_plain(self, node: ann.Relu) -> bool:
-        """Whether all channels of a rectifier live, and begin at zero."""
-        if node.threshold is None or node.floor is not None or node.shift is not None:
-            return False
-        return bool(node.threshold.min() > 0)
-
-    def _levels(self, node: ann.Relu, x: Tensor, T: int, steps: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _levels(
+        self, node: ann.Relu, x: Tensor, T: int, steps: int
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return what a population's counts stand for, the counts, and what its silence stands for."""
-        rank = len(node.shape)
         levels, share = node.levels * T, steps / T
         threshold, floor = self.limits(node)
         lowest = torch.zeros_like(threshold) if floor is None else floor
@@ -231,10 +223,9 @@ class AnnNetwork(nn.Module):
         span = threshold - lowest
         dead = span <= 0  # a channel that never fired: constant in the spiking network
         safe = torch.where(dead, torch.ones_like(span), span)
-        u = (x + per_channel(shift - lowest, rank)) * per_channel(share * levels / safe, rank)
-        k = RoundedClip.apply(u, levels, START)
-        k = k * per_channel((~dead).to(k.dtype), rank)
-        y = k * per_channel(safe / (share * levels), rank) + per_channel(lowest - shift, rank)
+        step = safe / (share * levels)
+        most = torch.where(dead, 0.0, float(levels))
+        y, k = Levels.apply(x, shift - lowest, step, step, lowest - shift, most, START, self.counted)
         return y, k, floor
 
     def _silence(self, node: ann.AnnNode, floors: Sequence[Tensor | None]) -> Tensor | None:
@@ -329,15 +320,15 @@ class AnnNetwork(nn.Module):
             x = self._rounded(node, x)
             if not self.has(node, "threshold"):
                 return x
-        shift = per_channel(self.value(node, "shift"), rank) if self.has(node, "shift") else 0
+        shift = per_channel(self.value(node, "shift"), rank) if self.has(node, "shift") else None
         threshold, floor = self.limits(node) if self.has(node, "threshold") else (None, None)
-        y = x + shift
+        y = x if shift is None else x + shift
         y = torch.relu(y) if floor is None else torch.maximum(y, per_channel(floor, rank))
         if self.has(node, "ceiling"):
             y = torch.minimum(y, per_channel(self.value(node, "ceiling"), rank))
         if threshold is not None:
             y = torch.minimum(y, per_channel(threshold, rank))
-        return y - shift
+        return y if shift is None else y - shift
 
     def _rounded(self, node: ann.Relu, x: Tensor) -> Tensor:
         """Return ``scale clip(round(x / scale), lowest, highest)``; the gradient is that of the clip."""

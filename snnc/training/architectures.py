@@ -8,7 +8,8 @@ Sources: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016 (`
 `resnet18`, the latter as it is used for small images); Simonyan and Zisserman, "Very Deep Convolutional
 Networks for Large-Scale Image Recognition", ICLR 2015 (`vgg16`, with batch normalisation and one dense
 layer); Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024 (`small`: its whitened stem, its
-three blocks of two convolutions).
+three blocks of two convolutions); Howard et al., "Searching for MobileNetV3", ICCV 2019 (`mobilenetv3`: the
+small one, with a quarter of its strides for small images).
 """
 
 from __future__ import annotations
@@ -115,6 +116,30 @@ class Layers:
         """Add a rectifier: a population."""
         return self._add("Relu", x, shape=self.shapes[x])
 
+    def activated(self, x: str, *, smooth: bool) -> str:
+        """Add a rectifier, or x times a hard sigmoid."""
+        return self._add("HardSwish", x, shape=self.shapes[x]) if smooth else self.fired(x)
+
+    def squeezed(self, x: str, reduction: int = 4) -> str:
+        """Weigh each channel by what all of them are on average: squeeze and excitation."""
+        channels = self.shapes[x][0]
+        inner = max(8, channels // reduction)
+        y = self._add("GlobalAveragePool", x, shape=(channels, 1, 1))
+        for width, operator in ((inner, "Relu"), (channels, "HardSigmoid")):
+            weight = self._weight(width, self.shapes[y][0], 1, 1)
+            y = self._add("Conv", y, weight, np.zeros(width, np.float32), shape=(width, 1, 1))
+            y = self._add(operator, y, shape=(width, 1, 1))
+        return self._add("Mul", x, y, shape=self.shapes[x])
+
+    def inverted(
+        self, x: str, channels: int, wide: int, kernel: int, stride: int, *, squeeze: bool, smooth: bool
+    ) -> str:
+        """Add an inverted residual block: wide, depthwise, weighed, and narrow without an activation."""
+        y = x if wide == self.shapes[x][0] else self.activated(self.convolved(x, wide, 1), smooth=smooth)
+        y = self.activated(self.convolved(y, wide, kernel, stride, groups=wide), smooth=smooth)
+        y = self.convolved(self.squeezed(y) if squeeze else y, channels, 1)
+        return self.added(y, x) if stride == 1 and self.shapes[x][0] == channels else y
+
     def layer(self, x: str, channels: int, kernel: int = 3, stride: int = 1, **more: Any) -> str:
         """Add a convolution with batch normalisation and rectifier."""
         return self.fired(self.convolved(x, channels, kernel, stride, **more))
@@ -180,6 +205,29 @@ def _small(layers: Layers, classes: int, widths: tuple[int, ...]) -> str:
     return layers.answered(x, classes, maximum=True)
 
 
+_INVERTED = (
+    # kernel, wide, channels, squeezed, smooth, stride
+    (3, 16, 16, True, False, 1),
+    (3, 72, 24, False, False, 2),
+    (3, 88, 24, False, False, 1),
+    (5, 96, 40, True, True, 2),
+    (5, 240, 40, True, True, 1),
+    (5, 240, 40, True, True, 1),
+    (5, 120, 48, True, True, 1),
+    (5, 144, 48, True, True, 1),
+    (5, 288, 96, True, True, 2),
+    (5, 576, 96, True, True, 1),
+    (5, 576, 96, True, True, 1),
+)
+
+
+def _mobile(layers: Layers, classes: int) -> str:
+    x = layers.activated(layers.convolved(layers.image(), 16), smooth=True)
+    for kernel, wide, channels, squeeze, smooth, stride in _INVERTED:
+        x = layers.inverted(x, channels, wide, kernel, stride, squeeze=squeeze, smooth=smooth)
+    return layers.answered(layers.activated(layers.convolved(x, 576, 1), smooth=True), classes)
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """A network of the table.
@@ -187,10 +235,12 @@ class Architecture:
     Attributes:
         what: one line.
         build: adds its layers for so many classes, and returns the last.
+        smooth: whether activations are no rectifiers: it is trained, and written, without levels.
     """
 
     what: str
     build: Callable[[Layers, int], str]
+    smooth: bool = False
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -216,6 +266,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "vgg16": Architecture(
         "thirteen convolutions, 64 to 512, and a dense layer",
         lambda layers, classes: _vgg(layers, classes, ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))),
+    ),
+    "mobilenetv3": Architecture(
+        "eleven inverted residual blocks with squeeze and excitation and HardSwish, in floats",
+        _mobile,
+        smooth=True,
     ),
 }
 """Every architecture by its name."""

@@ -68,6 +68,7 @@ class Checkpoint:
             "steps": self.steps,
             "step": state.step,
             "network": learner.state(),
+            "masks": learner.masks.state(),
             "average": state.average,
             "best": state.best,
             "key": list(state.key),
@@ -102,6 +103,7 @@ class Checkpoint:
             generator = torch.Generator()
             generator.set_state(held["generator"].cpu())
             learner.load(held["network"])
+            learner.masks.load(held["masks"])
             if optimiser is not None:
                 optimiser.load_state_dict(held["optimiser"])
             return RunState(

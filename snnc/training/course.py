@@ -10,9 +10,8 @@ from snnc.errors import UsageError
 from snnc.training.architectures import ARCHITECTURES
 from snnc.training.recipe import Recipe
 
+LEVELS = 4
 MOST_LEVELS = 255
-
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 ALONE = {"labels": 1.0}
 """What is lowered without a teacher."""
@@ -27,21 +26,19 @@ class Course:
 
     Attributes:
         arch: of :data:`snnc.training.architectures.ARCHITECTURES`.
-        levels: L, to which every hidden activation is rounded from the first step; a spiking network sends
-            them in T steps by spikes of up to ``L / T``, rounded up.
+        levels: L, to which every hidden activation is rounded from the first step, 4 by default; a spiking
+            network sends them in T steps by spikes of up to ``L / T``, rounded up. ``None`` for a network of
+            smooth activations, which is trained without.
         smoothing: share of a label that is spread over all classes.
         weight_decay: by how much a step of rate 1 shrinks a weight.
         rise: share of the steps in which the rate rises.
-        precision: of the multiplications of the first stage; ``auto`` is bfloat16 where it is faster, which
-            is measured.
     """
 
     arch: str
-    levels: int = 4
+    levels: int | None = None
     smoothing: float = 0.1
     weight_decay: float = 0.02
     rise: float = 0.2
-    precision: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse values that train nothing.
@@ -49,13 +46,20 @@ class Course:
         Raises:
             UsageError: naming the option.
         """
-        for name, chosen, known in (
-            ("arch", self.arch, tuple(ARCHITECTURES)),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if chosen not in known:
-                raise UsageError(f"{name} {chosen!r} is unknown; known: {', '.join(known)}")
-        levels: object = self.levels
+        if self.arch not in ARCHITECTURES:
+            raise UsageError(f"arch {self.arch!r} is unknown; known: {', '.join(ARCHITECTURES)}")
+        if ARCHITECTURES[self.arch].smooth:
+            if self.levels is not None:
+                raise UsageError(
+                    f"{self.arch} has smooth activations and is trained without levels: leave levels out, "
+                    "and convert it by the preset one-step, or tune it"
+                )
+        elif self.levels is None:
+            object.__setattr__(self, "levels", LEVELS)
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        levels: object = 1 if self.levels is None else self.levels
         if not isinstance(levels, int) or isinstance(levels, bool) or not 1 <= levels <= MOST_LEVELS:
             raise UsageError(f"levels must be a whole number from 1 to {MOST_LEVELS}, not {levels!r}")
         numbers: tuple[tuple[str, object, float], ...] = (

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from snnc.ir import ann
 from snnc.ir.batch import joined
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire
@@ -19,6 +20,7 @@ from snnc.simulation.reference import encode_all
 from snnc.training.ann_network import AnnNetwork
 from snnc.training.judge import AT_ONCE, Judge, Measure
 from snnc.training.lesson import on_device
+from snnc.training.masks import Masks
 from snnc.training.operators import Run
 from snnc.training.plasticity import LOCAL_RATE, by_gradient, locally
 from snnc.training.recipe import Recipe
@@ -39,9 +41,10 @@ class Learner:
         """Let the parameters of the wanted roles learn, and no other."""
         self.network = network.to(recipe.device).to(memory_format=torch.channels_last)
         self.recipe = recipe
-        self.masks: list[tuple[nn.Parameter, Tensor]] = []
         self.groups: list[dict[str, Any]] = []
         spiking = isinstance(network, SpikingNetwork)
+        names = {tensor: name for name, tensor in self.network.named_parameters()}
+        weights: list[tuple[str, str, nn.Parameter]] = []
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for each in network.learned:
             wanted = each.role in recipe.learn
@@ -51,9 +54,10 @@ class Learner:
             size = self._size(each.node, each.role, each.tensor) if spiking else 1 / RELATIVE
             rate = recipe.rate * RELATIVE * size
             groups.setdefault((rate, each.role == "weights"), []).append(each.tensor)
-            if each.role == "weights" and bool((each.tensor == 0).any()):
-                # A weight of zero is no synapse, and stays none.
-                self.masks.append((each.tensor, (each.tensor != 0).to(each.tensor.dtype)))
+            if each.role == "weights":
+                weights.append((each.node, names[each.tensor], each.tensor))
+        source = self.network.source
+        self.masks = Masks(source if isinstance(source, ann.AnnGraph) else None, weights, recipe)
         self.groups += [
             {"params": found, "lr": rate, "initial_lr": rate, "shrinks": shrinks}
             for (rate, shrinks), found in groups.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from snnc.training.recipe import Recipe
 from snnc.writing import replacing
 
 FILE = "plan.json"
+FASTER = 0.9
+"""Share of the time of float32 below which bfloat16 is taken."""
+
 JUDGING = 0.15
 """Share of a stage's time that judging may take; where it takes more, fewer steps are trained."""
 
@@ -100,6 +103,23 @@ class Plan:
                 "folder by --checkpoints"
             )
         return cls(found, bfloat16)
+
+
+def precision(recipe: Recipe, timed: Callable[[bool], Speed]) -> tuple[bool, Speed | None]:
+    """Say whether the first stage multiplies in bfloat16, and how fast it then is, where that was measured.
+
+    Without a second stage, whose integers are exact, it is trained in float32 unless something else is asked
+    for.
+
+    Args:
+        recipe: how to train.
+        timed: measures that stage, in bfloat16 or in float32.
+    """
+    if recipe.precision != "auto" or not recipe.rounded:
+        return recipe.precision == "bfloat16", None
+    speeds = {half: timed(half) for half in (False, True)}
+    chosen = speeds[True].step < FASTER * speeds[False].step
+    return chosen, speeds[chosen]
 
 
 def _steps(seconds: float, speed: Speed) -> int:

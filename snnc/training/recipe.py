@@ -31,6 +31,10 @@ FINISHES: Mapping[str, str] = {
 }
 """Finishing stages, for spikes whose order matters; :mod:`snnc.training.temporal` has the equations."""
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+REGROWTHS = ("gradient", "random", "none")
+
 AUGMENTATIONS = ("crop", "flip", "alternate", "cutout")
 
 LABELLED = 0.1
@@ -59,6 +63,12 @@ class Recipe:
         held_back: share of the training rows that decide, at most ``MOST_HELD``.
         seed: of order, augmentation and held-back rows.
         device: of torch: ``cpu``, ``cuda``.
+        precision: of the multiplications of the first stage; ``auto`` is bfloat16 where a second one follows
+            and it is faster, which is measured.
+        density: share of the weights of a layer that stay; ``None`` for all. :mod:`snnc.training.masks` says
+            how they are chosen.
+        regrow: which weights grow again in the place of the smallest: those of the largest ``gradient``,
+            ``random`` ones, or ``none``.
     """
 
     minutes: float | None = None
@@ -76,6 +86,9 @@ class Recipe:
     held_back: float = 0.1
     seed: int = 0
     device: str = "cpu"
+    precision: str = "auto"
+    density: float | None = None
+    regrow: str = "gradient"
 
     def __post_init__(self) -> None:
         """Refuse values that train nothing.
@@ -104,8 +117,11 @@ class Recipe:
             unknown = [each for each in getattr(self, name) if each not in known]
             if unknown:
                 raise UsageError(f"{name} {unknown[0]!r} is unknown; known: {', '.join(known)}")
-        if self.finish is not None and self.finish not in FINISHES:
-            raise UsageError(f"finish {self.finish!r} is unknown; known: {', '.join(FINISHES)}")
+        for name, known_ in (("precision", PRECISIONS), ("regrow", REGROWTHS), ("finish", (None, *FINISHES))):
+            if getattr(self, name) not in known_:
+                names = ", ".join(filter(None, known_))
+                raise UsageError(f"{name} {getattr(self, name)!r} is unknown; known: {names}")
+        self._check_density()
         if {"flip", "alternate"} <= set(self.augment):
             raise UsageError("augment flip and alternate do the same: leave one of them out")
         if not self.learn:
@@ -115,6 +131,19 @@ class Recipe:
                 raise UsageError(f"the loss {name!r} is unknown; known: {', '.join(LOSSES)}")
             if not (_is_number(weight) and 0 < weight < math.inf):
                 raise UsageError(f"the weight of the loss {name!r} must be a number above 0, not {weight!r}")
+
+    def _check_density(self) -> None:
+        if self.density is None:
+            return
+        if not (_is_number(self.density) and 0 < self.density < 1):
+            raise UsageError(
+                f"density must lie between 0 and 1, not {self.density!r}: leave it out for all weights"
+            )
+        if self.rounded == 1 or "weights" not in self.learn:
+            raise UsageError(
+                "density takes weights out while the first stage learns them: leave rounded below 1, and "
+                "weights among what is learned"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

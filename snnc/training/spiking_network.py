@@ -45,7 +45,7 @@ from snnc.training.operators import (
     sliced,
     summed,
 )
-from snnc.training.straight_through import Counts, Integers
+from snnc.training.straight_through import Integers, Levels
 
 LATEST = 0.999
 """Largest initial potential, in thresholds: at 1 a neuron would fire without input."""
@@ -288,17 +288,17 @@ class SpikingNetwork(nn.Module):
 
     def _fired(self, node: snn.IntegrateFire, current: Tensor, t: int, exact: bool) -> tuple[Tensor, Tensor]:
         """Return the counts of a population, and the same with the gradient of what they stand for."""
-        rank = len(node.shape)
         real, start = self._neuron(node)
-        threshold = per_channel(self._whole(node, "threshold", real, exact), rank)
-        bias = per_channel(self._whole(node, "bias", self.value(node, "bias"), exact), rank)
-        v_init = per_channel(self._whole(node, "v_init", start, exact), rank)
+        threshold = self._whole(node, "threshold", real, exact)
+        bias = self._whole(node, "bias", self.value(node, "bias"), exact)
+        v_init = self._whole(node, "v_init", start, exact)
         firing(node)  # refuses what is not known
-        capacity = largest_count(node, self.source.timesteps)
-        n = Counts.apply(current + t * bias + v_init, threshold, capacity)
+        most = torch.full_like(threshold, largest_count(node, self.source.timesteps))
         # A larger threshold lets each spike stand for more; in value this factor is 1.
         worth = 1 + (real - real.detach()) / real.detach()
-        return n, n * per_channel(worth.to(n.dtype), rank)
+        lowest = torch.zeros_like(worth)
+        values, n = Levels.apply(current, t * bias + v_init, threshold, worth, lowest, most, 0.0, True)
+        return n, values
 
     def _decoded(self, node: snn.SnnNode, n: Tensor, t: int) -> Tensor:
         """Return the activations that counts stand for."""

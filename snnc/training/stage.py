@@ -14,6 +14,7 @@ a checkpoint: a stage that is interrupted goes on to the same bits, on the same 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,6 +33,9 @@ from snnc.training.pace import EVALUATIONS, decay, evaluations
 from snnc.training.plan import Speed
 
 CHECKPOINT_SECONDS = 60.0
+
+NOT_YET = (math.inf, math.inf)
+"""Key of a network that is denser than it is to become: the first of those that are not replaces it."""
 
 
 class Stage:
@@ -107,7 +111,8 @@ class Stage:
         first = {"stage": self.name, "step": 0, "of": self.steps, **measure.as_dict()}
         order = torch.randperm(len(self.lesson.rows.trained), generator=generator)
         best = {name: value.clone() for name, value in now.items()}  # the average changes in place
-        return RunState(0, now, best, measure.key, order, 0, generator, [first])
+        key = NOT_YET if self.learner.masks.falling(0, self.steps) else measure.key
+        return RunState(0, now, best, key, order, 0, generator, [first])
 
     def take(self, state: RunState, step: int) -> bool:
         """Take one step of gradients; say whether the loss was finite."""
@@ -125,7 +130,7 @@ class Stage:
         epoch = step // max(1, len(state.order) // size)
         x = lesson.inputs(chosen, state.generator, epoch)
         if self.learner.learn_locally(x, epoch, lesson.pace.rate(step, self.steps)) and not self._follow(
-            state, self.optimiser, x, lesson.labels(chosen)
+            state, self.optimiser, x, lesson.labels(chosen), step
         ):
             return False
         keep = decay(step, self.steps)
@@ -133,6 +138,7 @@ class Stage:
             for name, value in self.learner.network.state_dict().items():
                 if value.is_floating_point():
                     state.average[name].mul_(keep).add_(value, alpha=1 - keep)
+        self.learner.masks.apply(self.optimiser, state.average)
         return True
 
     def _follow(
@@ -141,6 +147,7 @@ class Stage:
         optimiser: torch.optim.Optimizer,
         x: Mapping[str, Tensor],
         labels: Mapping[str, Tensor],
+        step: int,
     ) -> bool:
         """Follow the gradient of a batch; say whether it was finite."""
         loss, parts = self.loss(x, labels)
@@ -148,9 +155,7 @@ class Stage:
             return False
         optimiser.zero_grad()
         loss.backward()
-        for parameter, mask in self.learner.masks:
-            if parameter.grad is not None:
-                parameter.grad.mul_(mask)
+        self.learner.masks.follow(step, self.steps, state.generator)
         learned = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         norm = nn.utils.clip_grad_norm_(learned, self.lesson.pace.largest_gradient)
         if not bool(torch.isfinite(norm)):
@@ -164,13 +169,15 @@ class Stage:
         lesson, learner = self.lesson, self.learner
         layers = lesson.layers if {"features", "attention"} & set(lesson.weights) else ()
         source = Run({}, {}, {})
-        half = lesson.bfloat16 and isinstance(learner.network, AnnNetwork)
-        with torch.autocast(lesson.recipe.device, torch.bfloat16, enabled=half):
-            if lesson.teacher is not None:
-                with torch.no_grad():
-                    source = lesson.teacher(x, layers).in_float32()
-            learner.network.train()
-            learner.prepare()
+        device, half = lesson.recipe.device, lesson.bfloat16
+        if lesson.teacher is not None:
+            with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=half):
+                source = lesson.teacher(x, layers).in_float32()
+        learner.network.train()
+        learner.prepare()
+        # Integers are exact in float32 only.
+        half = half and isinstance(learner.network, AnnNetwork)
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             student = learner.run(x, layers).in_float32()
         steps: list[Run] = []
         if "anytime" in lesson.weights:
@@ -200,6 +207,7 @@ class Stage:
         found = {"stage": self.name, "step": state.step, "of": self.steps, **measure.as_dict()}
         state.history.append({**found, "losses": state.losses()})
         self.lesson.progress.message(f"{self.name}, step {state.step} of {self.steps}: {measure.text}")
-        if measure.key < state.key:
-            state.key = measure.key
+        falling = self.learner.masks.falling(state.step, self.steps)
+        if measure.key < state.key or falling:
+            state.key = NOT_YET if falling else measure.key
             state.best = {name: value.clone() for name, value in state.average.items()}

@@ -21,55 +21,87 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
-def inside(u: Tensor, levels: int) -> Tensor:
-    """Return where ``u`` = z L / theta has a gradient."""
-    return (u > -0.5) & (u < 1.5) if levels == 1 else (u > 0) & (u < levels)
+from snnc.training import fused
 
 
-class RoundedClip(torch.autograd.Function):
-    """``clip(floor(u + start), 0, levels)``: the count of a neuron that begins at ``start`` thresholds."""
+class Levels(torch.autograd.Function):
+    """What neurons send, and what it stands for, by channel.
 
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, levels: int, start: float) -> Tensor:
-        """Return the counts for ``u`` = z L / theta, of any shape."""
-        ctx.save_for_backward(inside(u, levels))
-        return torch.floor(u + start).clamp(0, levels)
+    ::
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Pass the gradient where nothing is clipped."""
-        (mask,) = ctx.saved_tensors
-        return gradients[0] * mask, None, None
+        u = (x + offset) / step        k = clip(floor(u + start), 0, levels)        y = worth k + lowest
 
+    Backward, with ``w = u + start - 1/2`` and the gradient ``g`` by ``k``, to which that by ``y`` gives its
+    product with the worth::
 
-class Counts(torch.autograd.Function):
-    """``N = clip(floor(v / Theta), 0, C)`` of final potentials: a population's counts, in integer units."""
+        dx = g / step for 0 < w < levels, else 0    (-1/2 < w < 3/2 where there is one level)
+        d offset = sum dx        d step = -sum dx u        d worth = sum dy k        d lowest = sum dy
+    """
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, threshold: Tensor, capacity: int) -> Tensor:
-        """Return the counts.
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        offset: Tensor,
+        step: Tensor,
+        worth: Tensor,
+        lowest: Tensor,
+        levels: Tensor,
+        start: float,
+        counted: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the values, and the counts where they are asked for, both of the shape of ``x``.
 
         Args:
             ctx: of autograd.
-            v: (batch, *shape), all that arrived and the initial potential.
-            threshold: (channels, 1, ..., 1), of as many axes as a sample.
-            capacity: C.
+            x: (batch, channels, ...).
+            offset: what is added, (channels,) as all that follow.
+            step: of a level, above 0.
+            worth: of a count.
+            lowest: value of no spike.
+            levels: largest count; 0 for a channel that never fires.
+            start: initial potential, in steps.
+            counted: whether counts are asked for.
         """
-        u = v / threshold
-        ctx.save_for_backward(u, threshold, inside(u - 0.5, capacity))
-        return torch.floor(u).clamp(0, capacity)
+        one = levels == 1
+        low, high = torch.where(one, -0.5, 0.0), torch.where(one, 1.5, levels.to(step.dtype))
+        ctx.save_for_backward(x, offset, step, worth, lowest, levels, low, high)
+        ctx.start = start
+        ctx.set_materialize_grads(False)
+        if fused.usable(x):
+            return fused.forward(x, (offset, step, worth, lowest, levels), start, counted=counted)
+        u = (x + _along(offset, x)) / _along(step, x)
+        k = torch.floor(u + start).clamp_(min=0)
+        k = torch.minimum(k, _along(levels, x))
+        return k * _along(worth, x) + _along(lowest, x), k if counted else None
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Pass ``dN/dv = 1 / Theta`` and ``dN/dTheta = -u / Theta`` where nothing is clipped."""
-        u, threshold, mask = ctx.saved_tensors
-        passed = gradients[0] * mask / threshold
-        by_threshold = (-passed * u).sum(dim=0)
-        shared = [axis for axis, size in enumerate(threshold.shape) if size != by_threshold.shape[axis]]
-        if shared:
-            by_threshold = by_threshold.sum(dim=shared, keepdim=True)
-        return passed, by_threshold, None
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return the gradients of all but the levels."""
+        x, offset, step, worth, lowest, levels, low, high = ctx.saved_tensors
+        by_value, by_count = gradients
+        if by_value is None and by_count is None:
+            return (None,) * 8
+        if fused.usable(x):
+            parameters = (offset, step, worth, lowest, levels, low, high)
+            by_x, sums = fused.backward(x, by_value, by_count, parameters, ctx.start)
+        else:
+            given = torch.zeros_like(x) if by_value is None else by_value
+            u = (x + _along(offset, x)) / _along(step, x)
+            k = torch.minimum(torch.floor(u + ctx.start).clamp_(min=0), _along(levels, x))
+            w = u + (ctx.start - 0.5)
+            g = given * _along(worth, x)
+            g = (g if by_count is None else g + by_count) * ((w > _along(low, x)) & (w < _along(high, x)))
+            axes = [axis for axis in range(x.ndim) if axis != 1]
+            made = (each.sum(dim=axes, dtype=step.dtype) for each in (g, g * u, given * k, given))
+            by_x, sums = g / _along(step, x), fused.Sums(*made)
+        by_offset, by_step = sums.passed / step, -sums.passed_input / step
+        return by_x, by_offset, by_step, sums.counts, sums.values, None, None, None
+
+
+def _along(values: Tensor, x: Tensor) -> Tensor:
+    """Return values of channels as they broadcast over a batch, in its type."""
+    return values.reshape(-1, *(1,) * (x.ndim - 2)).to(x.dtype)
 
 
 class Integers(torch.autograd.Function):
@@ -93,42 +125,3 @@ class Integers(torch.autograd.Function):
         """Pass the gradient in real units."""
         (unit,) = ctx.saved_tensors
         return gradients[0] / unit, None, None
-
-
-class LearnedLevels(torch.autograd.Function):
-    """``y = theta k / L``, ``k = clip(floor(x L / theta + 1/2), 0, L)``, with both gradients.
-
-    The same as :class:`RoundedClip` with its factors, for networks whose counts are not asked for: it keeps
-    one tensor for the backward pass, and ``x`` and ``y`` may be bfloat16.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, threshold: Tensor, levels: int) -> Tensor:
-        """Return the values.
-
-        Args:
-            ctx: of autograd.
-            x: (batch, channels, ...).
-            threshold: (channels,), above 0.
-            levels: L.
-        """
-        ctx.save_for_backward(x, threshold)
-        ctx.levels = levels
-        factor, unit = (
-            each.reshape(-1, *(1,) * (x.ndim - 2)).to(x.dtype)
-            for each in (levels / threshold, threshold / levels)
-        )
-        return (x * factor).add_(0.5).floor_().clamp_(0, levels).mul_(unit)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Pass ``dy/dx`` and ``dy/dtheta``."""
-        x, threshold = ctx.saved_tensors
-        levels: int = ctx.levels
-        u = x * (levels / threshold).reshape(-1, *(1,) * (x.ndim - 2)).to(x.dtype)
-        passed = gradients[0] * inside(u, levels)
-        k = (u + 0.5).floor_().clamp_(0, levels)
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        change = k.mul_(gradients[0]).sub_(u.mul_(passed))
-        by_threshold = change.sum(dim=axes, dtype=threshold.dtype) / levels
-        return passed, by_threshold.to(threshold.dtype), None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 
 from snnc import __version__
@@ -23,10 +24,12 @@ from snnc.backends import load_simulator
 from snnc.cores import available_cores
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InternalError, UsageError
+from snnc.ir.ann import AnnGraph
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
+from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.protocol import RecordOptions, Simulator
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
@@ -47,6 +50,7 @@ PROPERTY = "snnc.training"
 """Where the ONNX file says how it was made."""
 
 EXACT = "exact-max-pool,lower-quantised"
+CLOSE = 1e-4
 READ_BACK_ROWS = 100
 """Rows held back on which the counts of the network that was written are compared with those trained."""
 
@@ -56,7 +60,7 @@ class Trained:
     """The result of :func:`train`.
 
     Attributes:
-        model: the quantised network, as `snnc convert` takes it.
+        model: the network, quantised if it has levels, as `snnc convert` takes it.
         measure: how good it is on rows held back, which chose among its states.
         record: how it was made: course, recipe, rows and measurements, as JSON.
     """
@@ -88,6 +92,8 @@ def train(
     **choices: Any,
 ) -> Trained:
     """Train a network from nothing, and return it quantised: a conversion keeps its counts exactly.
+
+    A network of smooth activations is returned as it was trained, in floats.
 
     Args:
         arch: of :data:`snnc.training.architectures.ARCHITECTURES`.
@@ -181,11 +187,18 @@ def train(
 def check_read_back(grown: Grown, rows: TrainingRows, simulator: Simulator) -> None:
     """Read the network that is written, lower it by its own integers, and compare the counts.
 
+    Of a network without levels the scores are compared.
+
     Raises:
-        InternalError: a count differs, or the levels are not all the source's own.
+        InternalError: a count or a score differs, or the levels are not all the source's own.
     """
     source, _ = read_source(grown.model)
     chosen = rows.raw[rows.held[:READ_BACK_ROWS]].astype("float32")
+    if isinstance(grown.graph, AnnGraph):
+        wanted, found = (run_ann(graph, chosen)[0] for graph in (grown.graph, source.graph))
+        if not np.allclose(wanted, found, rtol=CLOSE, atol=CLOSE * float(np.abs(wanted).max())):
+            raise InternalError("the scores of the network that is written are not those that were trained")
+        return
     context = Context(Calibration(chosen, 1), 1, simulator)
     made, _ = run_pipeline(Pipeline.parse(EXACT, PASSES), source.graph, context)
     if not isinstance(made, SnnGraph) or context.findings.get("approximated"):

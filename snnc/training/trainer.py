@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 import torch
 
-from snnc.errors import UsageError
+from snnc.errors import InternalError, UsageError
 from snnc.frontend import SourceModel
 from snnc.ir import ann
 from snnc.ir.graph import FloatArray, NumberArray
@@ -37,6 +37,7 @@ from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.progress import Progress
 from snnc.simulation.protocol import Simulator
+from snnc.source.ann_session import to_onnx
 from snnc.source.calibration import Calibration
 from snnc.training.ann_network import AnnNetwork
 from snnc.training.course import ALONE, TAUGHT, Course
@@ -49,7 +50,7 @@ from snnc.training.lowering import spiking
 from snnc.training.memory import fitting, within_memory
 from snnc.training.pace import Pace
 from snnc.training.pixels import PIXELS, Pixels
-from snnc.training.plan import Plan, Speed
+from snnc.training.plan import Plan, Speed, precision
 from snnc.training.recipe import Recipe
 from snnc.training.rows import TrainingRows
 from snnc.training.spiking_network import SpikingNetwork
@@ -65,8 +66,6 @@ INTEGERS_RATE = 1e-4
 is good already."""
 
 TIMED_STEPS = 3
-FASTER = 0.9
-"""Share of the time of float32 below which bfloat16 is taken."""
 
 QUANTILES = 4096
 LEAST_SURE = 0.9
@@ -77,17 +76,18 @@ class Grown:
     """What came of a training.
 
     Attributes:
-        model: the quantised network.
-        graph: the same as one step of spikes.
+        model: the network that is written.
+        graph: the same as one step of spikes, or as a source network, where it has no levels.
         measure: how good it is on the rows held back.
-        equal_rows: rows on which the written network's counts are those that were trained: all compared.
+        equal_rows: rows on which the written network's counts are those that were trained: all compared; 0
+            for a network without levels.
         steps: of each stage.
         bfloat16: whether the first stage multiplied in bfloat16.
         history: measurements on the way.
     """
 
     model: onnx.ModelProto
-    graph: SnnGraph
+    graph: SnnGraph | ann.AnnGraph
     measure: Measure
     equal_rows: int
     steps: tuple[int, int]
@@ -134,6 +134,8 @@ class Trainer:
             InputError: the folder belongs to another run.
             InternalError: what is written is not what was trained.
         """
+        if self.course.levels is None:
+            return self._in_floats()
         start = levelled(self.source.graph, self.course.levels)
         lesson = self._lesson(start)
         plan = self._planned(lesson, start)
@@ -144,7 +146,7 @@ class Trainer:
         lowered = self._lowered(network.graph())
         integers = SpikingNetwork(lowered)
         recipe = replace(self.recipe, rate=min(self.recipe.rate, INTEGERS_RATE))
-        final = replace(lesson, recipe=recipe, pace=Pace(), bfloat16=False)
+        final = replace(lesson, recipe=recipe, pace=Pace())
         if second:
             self._stage("integers", Learner(integers, recipe), final, second)
         made, _ = run_pipeline(Pipeline.parse("quantise-weights", PASSES), integers.graph(), self._context())
@@ -154,6 +156,22 @@ class Trainer:
         return Grown(
             exported(graph), graph, measure, equal, (first, second), plan.bfloat16, tuple(self._history)
         )
+
+    def _in_floats(self) -> Grown:
+        """Train a network of smooth activations, and write it as it is, its normalisations folded away."""
+        start = self.source.graph
+        lesson = self._lesson(start)
+        plan = self._planned(lesson, start)
+        steps = sum(plan.steps[1])
+        learner = Learner(self._learning(start), self.recipe)
+        self._stage("floats", learner, replace(lesson, bfloat16=plan.bfloat16), steps)
+        fold = Pipeline.parse("fold-batchnorm", PASSES)
+        folded, _ = run_pipeline(fold, learner.network.graph(), self._context())
+        if not isinstance(folded, ann.AnnGraph):
+            raise InternalError("folding leaves no source network")
+        model = to_onnx(folded, folded.outputs)
+        measure = learner.measured(lesson.judge)
+        return Grown(model, folded, measure, 0, (steps, 0), plan.bfloat16, tuple(self._history))
 
     def _learning(self, start: ann.AnnGraph) -> AnnNetwork:
         """Return the network of the first stage.
@@ -240,29 +258,23 @@ class Trainer:
         found = Plan.read(self.folder, self.identity)
         if found is not None:
             return found
-        bfloat16, levels = self._precision(lesson, start)
+        bfloat16, levels = precision(
+            self.recipe,
+            lambda half: self._timed(replace(lesson, bfloat16=half), lambda: self._learning(start)),
+        )
         if self.recipe.minutes is None:
             found = Plan.of_epochs((1,), self.recipe, len(self.rows.trained))
         else:
-            integers = SpikingNetwork(self._lowered(start))
-            speed = self._timed(replace(lesson, pace=Pace()), lambda: integers)
             if levels is None:
                 levels = self._timed(replace(lesson, bfloat16=bfloat16), lambda: self._learning(start))
+            speed = levels
+            if self.course.levels is not None:
+                integers = SpikingNetwork(self._lowered(start))
+                speed = self._timed(replace(lesson, pace=Pace()), lambda: integers)
             found = Plan.of_minutes((1,), self.recipe, (levels, speed))
         found = replace(found, bfloat16=bfloat16)
         found.write(self.folder, self.identity)
         return found
-
-    def _precision(self, lesson: Lesson, start: ann.AnnGraph) -> tuple[bool, Speed | None]:
-        """Say whether bfloat16 is taken, and how fast the first stage then is, where that was measured."""
-        if self.course.precision != "auto":
-            return self.course.precision == "bfloat16", None
-        speeds = {
-            half: self._timed(replace(lesson, bfloat16=half), lambda: self._learning(start))
-            for half in (False, True)
-        }
-        chosen = speeds[True].step < FASTER * speeds[False].step
-        return chosen, speeds[chosen]
 
     def _timed(self, lesson: Lesson, make: Callable[[], AnnNetwork | SpikingNetwork]) -> Speed:
         def timed(recipe: Recipe) -> Speed:

@@ -56,7 +56,7 @@ from snnc.training.lowering import (
 )
 from snnc.training.memory import fitting, within_memory
 from snnc.training.normalised import moments, normalised, transferred, weighted
-from snnc.training.plan import Plan, Speed
+from snnc.training.plan import Plan, Speed, precision
 from snnc.training.recipe import Recipe
 from snnc.training.rows import TrainingRows, spread
 from snnc.training.spiking_network import SpikingNetwork, inexact, untrainable
@@ -130,7 +130,8 @@ class Tuner:
         closed_measure = lesson.judge.simulated(spiking(closed), context.simulator)
         context.progress.message(f"closed form, T = {T}: {closed_measure.text}")
         start = self._start(given)
-        steps = self._planned(lesson, start, bare, context).steps[T]
+        plan = self._planned(lesson, start, bare, context)
+        steps, lesson = plan.steps[T], replace(lesson, bfloat16=plan.bfloat16)
         folded = self._first_stage(lesson, start, steps[0], context)
         learned_context = replace(context, diagnostics=[], findings={})
         tuned, tuned_records, measure, reason, equal = self._second_stage(
@@ -257,15 +258,22 @@ class Tuner:
         found = Plan.read(self.folder, self.identity)
         if found is None:
             recipe = replace(self.recipe, rounded=0.0) if self._untrained else self.recipe
+            T = context.timesteps
+            first = self._normalised(lesson, start, T)
+
+            def timed(half: bool) -> Speed:
+                return self._timed(replace(lesson, bfloat16=half), self._levels(lesson, first, T))
+
+            bfloat16, levels = precision(recipe, timed)
             if recipe.minutes is None:
                 found = Plan.of_epochs(self.timesteps, recipe, len(self.rows.trained))
             else:
-                first = self._normalised(lesson, start, context.timesteps)
-                levels = integers = self._timed(lesson, AnnNetwork(first, context.timesteps))
+                integers = levels = timed(bfloat16) if levels is None else levels
                 if recipe.rounded:
                     lowered, _ = bare.run(start, replace(context, diagnostics=[], findings={}))
                     integers = self._timed(lesson, self._integers(lowered))
                 found = Plan.of_minutes(self.timesteps, recipe, (levels, integers))
+            found = replace(found, bfloat16=bfloat16)
             found.write(self.folder, self.identity)
         if set(found.steps) != set(self.timesteps):
             raise InputError(f"{self.folder} belongs to another run: remove it")
@@ -293,12 +301,18 @@ class Tuner:
         network = AnnNetwork(graph, T).to(lesson.recipe.device).eval()
         return normalised(graph, moments(network, self._batches(lesson), weighted(graph)))
 
+    def _levels(self, lesson: Lesson, graph: ann.AnnGraph, T: int) -> AnnNetwork:
+        """Return what the first stage trains."""
+        network = AnnNetwork(graph, T)
+        network.counted = "activity" in lesson.weights
+        return network
+
     def _first_stage(self, lesson: Lesson, start: ann.AnnGraph, steps: int, context: Context) -> ann.AnnGraph:
         """Train the levels of rectifiers, and return the network, folded."""
         if not steps:
             return start
         T = context.timesteps
-        network = AnnNetwork(self._normalised(lesson, start, T), T)
+        network = self._levels(lesson, self._normalised(lesson, start, T), T)
         self._run(f"T = {T}, levels", Learner(network, self.recipe), lesson, steps, f"T{T}.levels.pt")
         fold = Pipeline.parse("fold-batchnorm", PASSES)
         folded, _ = run_pipeline(fold, network.graph(), replace(context, diagnostics=[], findings={}))

@@ -228,11 +228,17 @@ def _order(timesteps: int | Sequence[int]) -> tuple[int, ...]:
 def _options(options: Options, T: int, recipe: Recipe) -> Options:
     """Return the options of a conversion for one T: T signed spikes a step, if nothing else is said.
 
+    The closed form, with which the tuned network is compared, is to be as sparse.
+
     Raises:
-        UsageError: a fine skip is asked for, and the pipeline is given or has one already.
+        UsageError: a fine skip is asked for, and the pipeline is given or has one already; or a density, and
+            the passes do not reach it without training.
     """
     preset = PRESET if options.preset is None and options.pipeline is None else options.preset
     settings = dict(options.settings)
+    if recipe.density is not None:
+        settings.setdefault("compensate.density", str(recipe.density))
+        options = replace(options, settings=settings)
     if preset is None or preset not in PRESETS:
         if recipe.fine_skip:
             raise UsageError("fine_skip belongs to a preset: put `fine-skip` into the pipeline instead")

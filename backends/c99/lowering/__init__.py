@@ -11,6 +11,7 @@ from __future__ import annotations
 from snnc.backends.c99.lowering.builder import CodeBuilder
 from snnc.backends.c99.lowering.counts import count_function, count_max_pool, pool
 from snnc.backends.c99.lowering.currents import direct, synapse
+from snnc.backends.c99.lowering.delays import held, hold
 from snnc.backends.c99.lowering.neurons import integrate_fire, readout
 from snnc.backends.c99.lowering.reshaping import encode, rearrange, reshape, route
 from snnc.backends.c99.program import Program, channels_last
@@ -26,6 +27,7 @@ from snnc.ir.snn import (
     CountProduct,
     CountSoftmax,
     CurrentMaxPool,
+    Delay,
     Encode,
     Gather,
     IntegrateFire,
@@ -45,6 +47,8 @@ def lower(graph: SnnGraph, widths: Widths) -> Program:
     code = CodeBuilder(graph, widths)
     for node in graph:
         _lower(code, node)
+    for delay in graph.of_type(Delay):
+        hold(code, delay)
     return code.program
 
 
@@ -52,6 +56,8 @@ def _lower(code: CodeBuilder, node: SnnNode) -> None:
     match node:
         case Encode():
             encode(code, node)
+        case Delay():
+            held(code, node)
         case ConstantCurrent():
             note = "constant current"
             code.values[node.name] = code.table(node, "c", channels_last(node.values), note, Width.I32)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from snnc.backends.c99.fan_out import fan_out
 from snnc.backends.c99.kernels import Types
 from snnc.backends.c99.lowering.builder import CodeBuilder
 from snnc.backends.c99.memory import Buffer
@@ -72,9 +73,33 @@ def synapse(code: CodeBuilder, node: Weighted, out: Place, constant: bool) -> No
         arguments = (source, weight, wrote.pixels, wrote.channels, out)
         calls.append(Call("scale", (source.width, weight.width, out.width), arguments, note))
         return
+    if _listed(code, node, out, calls, note):
+        return
     kernel = _kernel(code, node, source.width)
     shape = code.program.structure("window", slide(kernel.window, read, wrote, kernel.groups))
     calls.append(Call(kernel.name, (*kernel.types, out.width), (source, kernel.weight, shape, out), note))
+
+
+def _listed(code: CodeBuilder, node: Weighted, out: Place, calls: list[Call], note: str) -> bool:
+    """Add the current of a synapse most of whose weights are zero to ``out``; say whether it is one."""
+    source = code.read(node)
+    read, wrote = Extent.of(code.graph[node.inputs[0]].shape), Extent.of(node.shape)
+    window, groups, weight = _windowed(node)
+    found = None if groups == read.channels == wrote.channels else fan_out(weight, groups)
+    if found is None:
+        return False
+    tables = [
+        code.table(node, role, values, what)
+        for role, values, what in (
+            ("w", found.weight, "weight, without zeros,"),
+            ("first", found.first, "where the weights of each channel begin,"),
+            ("target", found.target, "what the weights reach,"),
+        )
+    ]
+    shape = code.program.structure("window", slide(window, read, wrote, groups))
+    types = (source.width, *(table.width for table in tables), out.width)
+    calls.append(Call("fan_out", types, (source, *tables, shape, out), note))
+    return True
 
 
 def synapse_by_rows(code: CodeBuilder, node: Convolution, out: Place) -> Iterator[int]:
@@ -101,15 +126,8 @@ def synapse_by_rows(code: CodeBuilder, node: Convolution, out: Place) -> Iterato
 def _kernel(code: CodeBuilder, node: Weighted, spikes: Width) -> Kernel:
     """Choose the loop of a synapse, and write its weight down."""
     read, wrote = Extent.of(code.graph[node.inputs[0]].shape), Extent.of(node.shape)
-    match node:
-        case Convolution():
-            depthwise = node.groups == read.channels == wrote.channels
-            window, groups, kernel = node.window, node.groups, node.weight
-        case Linear():
-            depthwise = False
-            window, groups, kernel = POINT, 1, node.weight.reshape(*node.weight.shape, 1, 1)
-        case _:
-            raise InternalError(f"no C for the synapse {type(node).__name__}")
+    window, groups, kernel = _windowed(node)
+    depthwise = isinstance(node, Convolution) and groups == read.channels == wrote.channels
     along = groups == 1 and window.strides[1] == window.dilations[1] == 1
     name = "depthwise" if depthwise else "convolve_along" if along else "convolve"
     rows = np.moveaxis(kernel[:, 0], 0, -1) if depthwise else _rows(kernel, groups)
@@ -120,6 +138,17 @@ def _kernel(code: CodeBuilder, node: Weighted, spikes: Width) -> Kernel:
         fits = always_fits(types[-1], read.channels // groups, code.widths.bounds[node.inputs[0]])
         name = name if fits else f"{name}_large"
     return Kernel(name, types, weight, window, groups)
+
+
+def _windowed(node: Weighted) -> tuple[Window, int, NumberArray]:
+    """Return window, groups and weight, (outputs, inputs per group, height, width)."""
+    match node:
+        case Convolution():
+            return node.window, node.groups, node.weight
+        case Linear():
+            return POINT, 1, node.weight.reshape(*node.weight.shape, 1, 1)
+        case _:
+            raise InternalError(f"no C for the synapse {type(node).__name__}")
 
 
 def gather(code: CodeBuilder, node: SnnNode, total: Place) -> Place | None:

@@ -11,7 +11,7 @@ from snnc.backends.numba_cpu.kernels import leaky as kernels
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.ir import snn
 from snnc.ir.graph import NumberArray
-from snnc.simulation.reference import fire_leaky, leaky_readout
+from snnc.simulation.reference import fire, leaky_readout
 
 
 class LeakyRun:
@@ -79,7 +79,7 @@ class LeakyRun:
         if isinstance(node, snn.Readout):
             self.out.put(leaky_readout(node, current)[-1:])
             return
-        spikes, v = fire_leaky(node, current)
+        spikes, v = fire(node, current, self.request.timesteps, self.request.graph.schedule)
         self.out.put(spikes)
         if self.states is not None:
             for state, values in zip(self.states, (v, -spikes.sum(axis=0)), strict=True):

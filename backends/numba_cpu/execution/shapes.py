@@ -18,7 +18,7 @@ from snnc.ir import snn
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import Shape
 from snnc.ir.operations import Operation, unmatched
-from snnc.simulation.reference import convolve
+from snnc.simulation.arrays import convolve
 
 Array = NDArray[Any]
 
@@ -162,7 +162,14 @@ def apply(
             | snn.CountMaximum()
         ):
             raise InternalError(f"{node.name!r} is a function of counts, which shapes do not compute")
-        case snn.Convolution() | snn.Linear() | snn.ChannelWeight() | snn.IntegrateFire() | snn.Readout():
+        case (
+            snn.Convolution()
+            | snn.Linear()
+            | snn.ChannelWeight()
+            | snn.IntegrateFire()
+            | snn.Readout()
+            | snn.Delay()
+        ):
             raise InternalError(f"{node.name!r} has weights or state")
         case _:
             raise unmatched(node)

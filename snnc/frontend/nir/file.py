@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "CubaLIF": ("tau_mem", "tau_syn", "r", "v_leak", "v_threshold", "w_in"),
 }
 """The kinds of nodes that are read, and what each must have."""
+
+NEURONS = ("Threshold", "IF", "LIF", "LI", "CubaLIF")
+"""The kinds that read currents and give spikes or potentials."""
 
 VERSIONS = ("0.", "1.")
 """What the versions begin with whose files are read."""
@@ -71,13 +74,15 @@ class NirGraph:
         path: the file.
         sha256: its hash.
         nodes: by name, each after all that it reads.
-        inputs: what each node reads, in the order of the file.
+        inputs: what each node reads of its own step, in the order of the file.
+        late: what nodes at which a circle is entered read of the step before, or, behind a Delay, of others.
     """
 
     path: Path
     sha256: str
     nodes: Mapping[str, NirNode]
     inputs: Mapping[str, tuple[str, ...]]
+    late: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_nir(path: Path) -> NirGraph:
@@ -85,7 +90,8 @@ def read_nir(path: Path) -> NirGraph:
 
     Raises:
         InputError: it is missing, damaged, or no NIR file; a parameter is NaN or infinite.
-        UnsupportedModelError: a node or the version is unknown, or nodes read each other in a circle.
+        UnsupportedModelError: a node or the version is unknown, or nothing says which node of a circle
+            reads the step before.
         UsageError: h5py is not installed.
     """
     try:
@@ -161,19 +167,61 @@ def _lay_open(
 def _ordered(
     path: Path, digest: str, nodes: Mapping[str, NirNode], edges: Iterable[tuple[str, str]]
 ) -> NirGraph:
-    """Order nodes so that each comes after what it reads."""
+    """Order nodes so that each comes after what it reads of its own step.
+
+    A recurrent connection brings the spikes of the step before: to the node at which its circle is entered.
+    """
     inputs: dict[str, list[str]] = {name: [] for name in nodes}
     for start, end in edges:
         inputs[end].append(start)
     ordered: dict[str, NirNode] = {}
+    late: dict[str, tuple[str, ...]] = {}
     waiting = list(nodes)
     while waiting:
         ready = [name for name in waiting if all(each in ordered for each in inputs[name])]
         if not ready:
-            raise UnsupportedModelError(
-                f"{path}: {waiting[0]!r} and others read each other in a circle; recurrent connections are "
-                "not read: unroll them, or leave them out"
-            )
+            entry, circle = _entered(path, nodes, inputs, waiting, ordered)
+            late[entry] = tuple(name for name in inputs[entry] if name in circle)
+            inputs[entry] = [name for name in inputs[entry] if name not in circle]
         ordered |= {name: nodes[name] for name in ready}
         waiting = [name for name in waiting if name not in ordered]
-    return NirGraph(path, digest, ordered, {name: tuple(each) for name, each in inputs.items()})
+    return NirGraph(path, digest, ordered, {name: tuple(each) for name, each in inputs.items()}, late)
+
+
+def _entered(
+    path: Path,
+    nodes: Mapping[str, NirNode],
+    inputs: Mapping[str, Sequence[str]],
+    waiting: Sequence[str],
+    ordered: Container[str],
+) -> tuple[str, frozenset[str]]:
+    """Return the one node at which a circle is entered from the input, and the circle."""
+    entries = [name for name in waiting if any(each in ordered for each in inputs[name])]
+    for entry in entries:
+        circle = _behind(inputs, entry, ordered) & {
+            name for name in waiting if entry in _behind(inputs, name, ordered)
+        }
+        if circle and not circle.intersection(entries) - {entry}:
+            without = {name: each for name, each in inputs.items() if nodes[name].kind not in NEURONS}
+            if nodes[entry].kind not in NEURONS and entry in _behind(without, entry, ordered):
+                raise UnsupportedModelError(
+                    f"{path}: {entry!r} reads itself in a circle without neurons: leave the circle out"
+                )
+            return entry, circle
+    names = ", ".join(map(repr, entries or waiting))
+    raise UnsupportedModelError(
+        f"{path}: {names} read each other in a circle, and nothing says which of them reads the step before: "
+        "give the circle one entry"
+    )
+
+
+def _behind(inputs: Mapping[str, Sequence[str]], name: str, ordered: Container[str]) -> frozenset[str]:
+    """Return what a node depends on among those that are not ordered yet."""
+    found: set[str] = set()
+    pending = [*inputs.get(name, ())]
+    while pending:
+        each = pending.pop()
+        if each not in found and each not in ordered:
+            found.add(each)
+            pending.extend(inputs.get(each, ()))
+    return frozenset(found)

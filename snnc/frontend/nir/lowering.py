@@ -6,6 +6,7 @@ folded into the weights before them, biases into the populations that they reach
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +21,10 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import (
+    MOST_DELAY,
     ChannelWeight,
     Convolution,
+    Delay,
     Encode,
     IntegrateFire,
     Linear,
@@ -35,6 +38,9 @@ from snnc.ir.snn import (
 
 Numbers = NDArray[np.float64]
 
+WHOLE_STEPS = 1e-3
+"""How far a delay may lie from a whole number of steps: files hold it in float32."""
+
 
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -45,12 +51,14 @@ class Term:
         steps: in their order: a window that sums, a shape, or a weight.
         factor: (channels,) of the value, what it is multiplied by.
         shape: of the value.
+        delay: how many steps ago they were sent.
     """
 
     source: str
     steps: tuple[Window | Shape | _Weight, ...]
     factor: Numbers
     shape: Shape
+    delay: int = 0
 
     @property
     def weighted(self) -> bool:
@@ -93,40 +101,58 @@ def lowered(graph: NirGraph, convention: Convention, timesteps: int, scale: floa
         UnsupportedModelError: it has another form than the spiking dialect can say, naming node and reason.
         UsageError: what a spike does to the potential is left open.
     """
-    return _Lowering(graph, convention, timesteps, scale).run()
+    late: Mapping[str, _Value] = {}
+    if graph.late:  # what is sent does not depend on what is read late, so a walk without it tells
+        walk = _Lowering(graph, convention, timesteps, scale, late)
+        walk.read()
+        late = walk.values
+    return _Lowering(graph, convention, timesteps, scale, late).run()
 
 
 class _Lowering:
-    def __init__(self, graph: NirGraph, convention: Convention, timesteps: int, scale: float) -> None:
+    def __init__(
+        self,
+        graph: NirGraph,
+        convention: Convention,
+        timesteps: int,
+        scale: float,
+        late: Mapping[str, _Value],
+    ) -> None:
         self._graph, self._convention = graph, convention
         self._timesteps, self._scale = timesteps, scale
+        self._late = late
         self._nodes: list[SnnNode] = []
-        self._values: dict[str, _Value] = {}
+        self.values: dict[str, _Value] = {}
 
     def run(self) -> SnnGraph:
+        end = self.read()
+        made = SnnGraph(
+            name=self._graph.path.stem,
+            timesteps=self._timesteps,
+            outputs=(end,),
+            output_names=(end,),
+            nodes=tuple(self._nodes),
+        )
+        made.verify()
+        return made
+
+    def read(self) -> str:
+        """Read all nodes; return the name of the output."""
         graph = self._graph
         outer = {name: node for name, node in graph.nodes.items() if not graph.inputs[name]}
         if [node.kind for node in outer.values()] != ["Input"]:
             raise UnsupportedModelError(
                 f"{graph.path}: {', '.join(map(repr, outer))} read nothing; a network with one input is read"
             )
-        read = {name for names in graph.inputs.values() for name in names}
+        read = {name for names in (*graph.inputs.values(), *graph.late.values()) for name in names}
         ends = [name for name in graph.nodes if name not in read]
         if len(ends) != 1 or graph.nodes[ends[0]].kind != "Output":
             raise UnsupportedModelError(
                 f"{graph.path}: nothing reads {', '.join(map(repr, ends))}; a network with one output is read"
             )
         for name, node in graph.nodes.items():
-            self._values[name] = self._input(node) if name in outer else self._read(node, name == ends[0])
-        made = SnnGraph(
-            name=graph.path.stem,
-            timesteps=self._timesteps,
-            outputs=(ends[0],),
-            output_names=(ends[0],),
-            nodes=tuple(self._nodes),
-        )
-        made.verify()
-        return made
+            self.values[name] = self._input(node) if name in outer else self._read(node, name == ends[0])
+        return ends[0]
 
     def _input(self, node: NirNode) -> _Value:
         shape: Shape = tuple(np.atleast_1d(node.values["shape"]).astype(int).tolist())
@@ -139,7 +165,9 @@ class _Lowering:
         return _laid_out(_Value((term,), np.zeros(shape[0]), shape))
 
     def _read(self, node: NirNode, is_last: bool) -> _Value:
-        parts = [self._values[name] for name in self._graph.inputs[node.name]]
+        parts = [self.values[name] for name in self._graph.inputs[node.name]]
+        late = self._graph.late.get(node.name, ())
+        parts += [_late(self._late[name]) for name in late if name in self._late]
         if len({part.shape for part in parts}) > 1:
             raise self._unlike(node, f"it adds values of {', '.join(str(part.shape) for part in parts)}")
         terms = tuple(term for part in parts for term in part.terms)
@@ -164,16 +192,32 @@ class _Lowering:
                 terms = tuple(replace(term, factor=term.factor * factor) for term in value.terms)
                 return replace(value, terms=terms, bias=value.bias * factor)
             case "Delay":
-                raise self._unlike(node, "delays are not read: leave it out, or delay the input")
+                return self._delayed(node, value)
             case _:
                 return self._neurons(node, value)
+
+    def _delayed(self, node: NirNode, value: _Value) -> _Value:
+        """Delay spikes: what weights them does not change in time."""
+        delays = node.array("delay") / self._convention.dt
+        steps = int(np.rint(delays.flat[0]))
+        if np.any(np.abs(delays - steps) > WHOLE_STEPS) or not 0 <= steps <= MOST_DELAY:
+            raise self._unlike(
+                node,
+                f"its delays are {delays.min():g} to {delays.max():g} steps of {self._convention.dt:g}; one "
+                f"whole number for all of it, up to {MOST_DELAY}, is read",
+            )
+        if steps and value.bias.any():
+            raise self._unlike(node, "it delays a bias: put it in front of the layer with the bias")
+        return replace(value, terms=tuple(replace(t, delay=t.delay + steps) for t in value.terms))
 
     def _neurons(self, node: NirNode, value: _Value) -> _Value:
         cell = cell_of(node, self._convention, value.shape, self._graph.path)
         terms = tuple(replace(term, factor=term.factor * cell.gain) for term in value.terms)
         value = replace(value, terms=terms, bias=value.bias * cell.gain + cell.bias)
         if cell.threshold is None:
-            readers = [name for name, inputs in self._graph.inputs.items() if node.name in inputs]
+            graph = self._graph
+            both = (*graph.inputs.items(), *graph.late.items())
+            readers = [name for name, inputs in both if node.name in inputs]
             if [self._graph.nodes[name].kind for name in readers] != ["Output"]:
                 raise self._unlike(node, "a leaky integrator is read only in front of the output")
             self._readout(readers[0], value, cell)
@@ -241,13 +285,22 @@ class _Lowering:
                 factor = spread[:, 0]
             scaled = weight.values * factor.reshape(-1, *(1,) * (weight.values.ndim - 1))
             steps[at] = replace(weight, values=scaled)
-        last, shape = term.source, next(n.shape for n in self._nodes if n.name == term.source)
+        last, shape = term.source, self._sent(term.source)
+        if term.delay:
+            last = f"{term.source}.{term.delay}.before"
+            if last not in {node.name for node in self._nodes}:
+                self._nodes.append(Delay(name=last, shape=shape, source=term.source, steps=term.delay))
         for number, step in enumerate(steps):
             called = f"{name}.{number}"
             made = _emitted(called, step, last, shape)
             self._nodes.append(made)
             last, shape = called, made.shape
         return last
+
+    def _sent(self, source: str) -> Shape:
+        """Return the shape of what a node sends."""
+        known = next((node.shape for node in self._nodes if node.name == source), None)
+        return self._late[source].shape if known is None else known
 
     def _dense(self, node: NirNode, value: _Value) -> _Value:
         weight = node.array("weight")
@@ -286,7 +339,7 @@ class _Lowering:
             else:
                 values = weight.values * factor.reshape(1, -1, *(1,) * (weight.values.ndim - 2))
             steps = (*term.steps, replace(weight, values=values))
-            terms.append(Term(term.source, steps, np.ones(shape[0]), shape))
+            terms.append(replace(term, steps=steps, factor=np.ones(shape[0]), shape=shape))
         return _Value(tuple(terms), bias, shape)
 
     def _pooled(self, node: NirNode, value: _Value) -> _Value:
@@ -322,6 +375,11 @@ class _Lowering:
 
     def _unlike(self, node: NirNode, reason: str) -> UnsupportedModelError:
         return UnsupportedModelError(f"{self._graph.path}: the {node.kind} {node.name!r}: {reason}")
+
+
+def _late(value: _Value) -> _Value:
+    """Return what comes of a recurrent connection: the step before, unless a delay on it says which."""
+    return replace(value, terms=tuple(replace(term, delay=term.delay or 1) for term in value.terms))
 
 
 def _laid_out(value: _Value) -> _Value:

@@ -20,6 +20,8 @@ from snnc.ir.counts import CountSoftmax as CountSoftmax
 from snnc.ir.counts import Function as Function
 from snnc.ir.kinds import SnnNode as SnnNode
 from snnc.ir.problems import MOST_BREAKPOINTS as MOST_BREAKPOINTS
+from snnc.ir.snn.delay import MOST_DELAY as MOST_DELAY
+from snnc.ir.snn.delay import Delay as Delay
 from snnc.ir.snn.encoder import INPUT_LIMIT as INPUT_LIMIT
 from snnc.ir.snn.encoder import Encode as Encode
 from snnc.ir.snn.encoder import Presented as Presented
@@ -58,6 +60,7 @@ Operation = (
     | Pad
     | Slice
     | Gather
+    | Delay
     | IntegrateFire
     | Readout
 )

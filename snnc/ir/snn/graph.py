@@ -11,6 +11,7 @@ from snnc.ir.counts import CountFunction
 from snnc.ir.graph import Graph
 from snnc.ir.kinds import SnnNode, kind_problem
 from snnc.ir.neuron import Schedule
+from snnc.ir.snn.delay import Delay
 from snnc.ir.snn.encoder import Encode, Presented
 from snnc.ir.snn.population import IntegrateFire
 from snnc.ir.snn.readout import Readout
@@ -50,7 +51,7 @@ class SnnGraph(Graph[SnnNode]):
 
     @cached_property
     def changing(self) -> str | None:
-        """What depends on the order of steps, in words: frames or leaks; ``None`` where nothing does.
+        """What depends on the order of steps, in words: frames, leaks, delays; ``None`` where nothing does.
 
         What is proved or learned for a constant input and for neurons that lose nothing does not hold there.
         """
@@ -60,6 +61,8 @@ class SnnGraph(Graph[SnnNode]):
             if isinstance(node, IntegrateFire | Readout) and node.leaky:
                 what = "read-out" if isinstance(node, Readout) else "population"
                 return f"the {what} {node.name!r} is leaky"
+            if isinstance(node, Delay):
+                return f"{node.name!r} delays what {node.source!r} sends"
         return None
 
     @cached_property
@@ -118,6 +121,8 @@ class SnnGraph(Graph[SnnNode]):
             return f"{what} is leaky, which knows neither the layerwise schedule nor settle steps"
         if self.schedule is Schedule.LAYERWISE and any(node.varies for node in self.encoders):
             return "the layerwise schedule has no steps that could see frames"
+        if (problem := self._delay_problem()) is not None:
+            return problem
         if not all(isinstance(self[name], Readout) for name in self.outputs):
             return "the output of a spiking network is its read-out"
         if len(set(self.outputs)) < len(self.outputs):
@@ -135,3 +140,17 @@ class SnnGraph(Graph[SnnNode]):
             if readout.name not in self.outputs:
                 return f"the read-out {readout.name!r} is no output"
         return kind_problem(self)
+
+    def _delay_problem(self) -> str | None:
+        """Say which delay has no meaning."""
+        for node in self.of_type(Delay):
+            source = self[node.source]
+            if not isinstance(source, Encode | IntegrateFire):
+                return f"{node.name!r} delays {node.source!r}, which is neither a population nor an input"
+            if source.shape != node.shape:
+                return f"{node.name!r} is {node.shape}, and what it delays is {source.shape}"
+            if self.schedule is Schedule.LAYERWISE or self.settle_steps:
+                return (
+                    f"{node.name!r} is a delay, which knows neither the layerwise schedule nor settle steps"
+                )
+        return None
