@@ -183,11 +183,12 @@ def test_an_interrupted_run_tells_where_it_goes_on(
 
     monkeypatch.setattr(stage.Stage, "take", interrupted)
     folder = files / "run"
-    said = refused(capsys, tune(files, "--epochs", "4", "--checkpoints", str(folder)), 130)
+    options = ("--epochs", "4", "--precision", "float32", "--checkpoints", str(folder))
+    said = refused(capsys, tune(files, *options), 130)
     assert said == f"error: interrupted; the same command continues from {folder}"
     assert (folder / "plan.json").exists()
     monkeypatch.undo()
-    assert main(tune(files, "--epochs", "4", "--checkpoints", str(folder))) == 0
+    assert main(tune(files, *options)) == 0
     assert (folder / "T2.integers.pt").exists()
 
 

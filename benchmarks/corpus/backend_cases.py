@@ -148,8 +148,8 @@ def cases(wanted: Callable[[str], bool] = lambda group: True) -> Iterator[Case]:
             folder = Path(str(found.model_dir))
             model = onnx.load_model(folder / "model.onnx")
             for data in sorted(folder.glob("test_data_set_*")):
-                stored = [_stored(data, what) for what in ("input", "output")]
-                yield from _choices(found.name, kind, model, *stored, wanted)
+                inputs, outputs = (_stored(data, what) for what in ("input", "output"))
+                yield from _choices(found.name, kind, model, inputs, outputs, wanted)
 
 
 def read(case: Case) -> SourceModel:
