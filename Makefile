@@ -59,7 +59,7 @@ shuffled: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --random-order
 
 coverage: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
