@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -142,6 +143,14 @@ def small_steps(levels: int, furthest: int = 3) -> SnnGraph:
     return graph
 
 
+def wide_perceptron() -> SnnGraph:
+    """44 kB of weights, and little else."""
+    b = _builder(3)
+    top = b.fire(b.linear(b.fire(b.linear(b.encode((64,)), 128)), 256))
+    b.read(b.linear(top, 10))
+    return b.proved(3, 2)
+
+
 UNUSUAL: tuple[Callable[[], SnnGraph], ...] = (
     large_kernels,
     one_pixel,
@@ -171,3 +180,6 @@ ROOM = Sizes(
     maxima=1,
 )
 """A core on which all networks of these tests run, so that Verilator compiles once."""
+
+FETCHED = replace(ROOM, weights=512, external=8192)
+"""A core that keeps 512 words of weights, and fetches them from 4,096 others."""

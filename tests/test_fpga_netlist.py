@@ -32,7 +32,7 @@ def test_the_netlist_answers_as_the_reference(tmp_path: Path) -> None:
     stimulus = files.stream(q, [node.name for node in graph.encoders])
     for name, text in files.texts(made, stimulus.size).items():
         (tmp_path / name).write_text(text, encoding="ascii")
-    for name in (*files.MODULES, files.TEST_BENCH):
+    for name in (*files.MODULES, *files.TEST_BENCH):
         (tmp_path / name).write_text(files.core_text(name), encoding="ascii")
     stimulus_text = files.hexadecimal((stimulus.ravel() & 0xFFFF).tolist(), 16)
     (tmp_path / files.STIMULUS).write_text(stimulus_text, encoding="ascii")
@@ -43,7 +43,7 @@ def test_the_netlist_answers_as_the_reference(tmp_path: Path) -> None:
     synthesised = run(["yosys", "-q", "-p", script], 600, tmp_path)
     assert synthesised.returncode == 0, synthesised.stderr
     command = ["iverilog", "-g2012", "-DSNNC_NETLIST", "-DNO_ICE40_DEFAULT_ASSIGNMENTS", "-o", "netlist.vvp"]
-    compiled = run([*command, "netlist.v", str(CELLS), files.TEST_BENCH], 120, tmp_path)
+    compiled = run([*command, "netlist.v", str(CELLS), *files.TEST_BENCH], 120, tmp_path)
     assert compiled.returncode == 0, compiled.stderr
     arguments = [f"+rows={ROWS}", f"+inputs={made.inputs}", f"+outputs={made.outputs}", "+states=0"]
     ran = run(["vvp", "-n", "netlist.vvp", *arguments], 300, tmp_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ class Walk:
 
     Attributes:
         registers: what is set for it, beside the two addresses.
+        weights: address of its first word of weights.
+        words: how many there are.
         source: address of what is read, from the beginning of the map.
         potential: address of the first block that is added to, from the beginning of the population.
         channels: of the map that are walked.
@@ -37,6 +39,8 @@ class Walk:
     """
 
     registers: Mapping[str, int]
+    weights: int
+    words: int
     source: int
     potential: int
     channels: int
@@ -50,13 +54,14 @@ class Walk:
 class Tables:
     """The weights and tables of a network, as they are placed."""
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, lanes: int, most: int | None = None) -> None:
         """Begin with empty memories.
 
         Args:
             lanes: additions at a time.
+            most: words of weights that one run may read; ``None`` for any number.
         """
-        self.lanes = lanes
+        self.lanes, self.most = lanes, most
         self.weights, self.heads, self.rows, self.columns = Words(), Words(), Words(), Words()
         self.weight_bytes = 0
 
@@ -72,17 +77,23 @@ class Tables:
             shape: of the map that it reads.
             target: of the population.
             constant: whether it reads the inputs, one a word, channels first.
+
+        Raises:
+            TooFew: the weights of one channel are more than a run may read.
         """
         found = []
         for shift, weight in digits(synapse.weight):
+            kernel = weight.shape[2] * weight.shape[3]
             offset = None if constant else self._offset(weight)
-            if offset is not None:
+            if offset is not None and (
+                self.most is None or self.blocks(weight.shape[1]) * kernel <= self.most
+            ):
                 found.append(self._vector(synapse, weight, offset, shift, shape, target))
                 continue
-            found += [
-                self._scalar(synapse, weight, part, shift, shape, target, constant)
-                for part in _chunks(weight, self.lanes)
-            ]
+            parts = _chunks(weight, self.lanes)
+            if self.most is not None:
+                parts = [part for whole in parts for part in cut(whole, kernel, self.lanes, self.most)]
+            found += [self._scalar(synapse, weight, part, shift, shape, target, constant) for part in parts]
         return tuple(found)
 
     def _offset(self, weight: IntArray) -> int | None:
@@ -105,19 +116,21 @@ class Tables:
         table = np.zeros((blocks, kernel, self.lanes), np.int64)
         for output, channel in zip(outputs, inputs, strict=True):
             table[channel // self.lanes - low, :, channel % self.lanes] = weight[output, channel].ravel()
+        at = self._place(table)
         registers = {
             **self._map(shape, blocks),
             **self._taps(synapse, target, weight.shape[3], 1),
             "lanes": self.lanes - 1 << 8,
             "reading": code.VECTOR | shift << code.BYTES,
-            "weights": self._place(table),
+            "weights": at,
             "weight_lane": 0,
             "weight_block": kernel,
             "blocks_out": 1,
         }
         channels = min((high + 1) * self.lanes, shape[0]) - low * self.lanes
         useful = len(inputs) / (self.lanes * blocks)
-        return self._walk(synapse, registers, low, low + offset, channels, shape, 1, True, useful)
+        extent = at, blocks * kernel
+        return self._walk(synapse, registers, extent, low, low + offset, channels, shape, 1, True, useful)
 
     def _scalar(
         self,
@@ -164,12 +177,14 @@ class Tables:
                 "weight_block": self.lanes * a_lane,
             }
         useful = outputs / (self.lanes * wide)
-        return self._walk(synapse, registers, begin, low, inputs, shape, wide, False, useful)
+        extent = base, inputs * a_lane
+        return self._walk(synapse, registers, extent, begin, low, inputs, shape, wide, False, useful)
 
     def _walk(
         self,
         synapse: Synapse,
         registers: Mapping[str, int],
+        extent: tuple[int, int],
         source: int,
         potential: int,
         channels: int,
@@ -182,7 +197,7 @@ class Tables:
         columns = np.array([len(taps) for taps in synapse.columns])
         scanned = int((rows > 0).sum()) * shape[2] * registers["blocks_in"]
         taps = rows[:, None] * columns * wide
-        return Walk(registers, source, potential, channels, taps, scanned, shape[1], vector, useful)
+        return Walk(registers, *extent, source, potential, channels, taps, scanned, shape[1], vector, useful)
 
     def _map(self, shape: Volume, blocks_in: int) -> dict[str, int]:
         """Return the registers for a map of spikes, channels last."""
@@ -263,3 +278,30 @@ def _chunks(weight: IntArray, lanes: int) -> list[tuple[int, int, int, int]]:
         else:
             parts.append((a, z, block, block))
     return parts
+
+
+class TooFew(Exception):  # noqa: N818 - it never leaves this target
+    """The memory of weights cannot hold what one run reads."""
+
+
+def cut(
+    part: tuple[int, int, int, int], kernel: int, lanes: int, most: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """Cut a part, as :func:`_chunks` gives them, into those whose weights are at most so many words.
+
+    Source channels are cut where words of spikes end, so that no word is walked twice.
+    """
+    first, last, low, high = part
+    wide = min(high - low + 1, most // kernel)
+    if wide == 0:
+        raise TooFew
+    channels = most // (kernel * wide)
+    for block in range(low, high + 1, wide):
+        begin = first
+        while begin <= last:
+            end = begin + channels
+            if (whole := end // lanes * lanes) > begin:
+                end = whole
+            end = min(end, last + 1)
+            yield begin, end - 1, block, min(block + wide - 1, high)
+            begin = end

@@ -10,9 +10,9 @@ from typing import ClassVar
 from snnc.artefact import Artefact, load, save
 from snnc.backends import manifest
 from snnc.backends.fpga import bundle, files, simulate
+from snnc.backends.fpga.addresses import beyond
 from snnc.backends.fpga.layout import Design
-from snnc.backends.fpga.lowering import design
-from snnc.backends.fpga.mapper import Mapped, fitted, smaller
+from snnc.backends.fpga.mapper import Mapped, fitted, narrowest, smaller
 from snnc.backends.fpga.parts import DEVICES, Device, description, device
 from snnc.backends.fpga.units import units
 from snnc.backends.golden import replay
@@ -44,7 +44,8 @@ CAPABILITIES = Capabilities(
     verified_by="simulated in Verilator or Icarus; outputs, counts and potentials compared bit for bit, on "
     "random networks and on every bundle; placed and routed, never run on a board",
     profiles={device.name: device.summary for device in DEVICES.values()},
-    takes="integer networks whose weights and spikes fit into the part's block RAM; no functions of counts",
+    takes="integer networks whose spikes and potentials fit into the part's block RAM, weights there or in "
+    "SDRAM; no functions of counts",
 )
 
 
@@ -93,11 +94,13 @@ class Fpga:
             return ()
         largest = max(graph, key=lambda node: getattr(getattr(node, "weight", None), "size", 0))
         larger = [each.name for each in DEVICES.values() if isinstance(fitted(read, each), Mapped)]
-        cure = smaller(design(read, 1).sizes, graph.timesteps, self.device)
+        cure = smaller(narrowest(read, self.device).sizes, graph.timesteps, self.device)
         if larger:
             cure = f"use --profile {larger[-1]}; {cure}"
+        fetched = " and weights in external memory" if self.device.sdram_words else ""
         reason = (
-            f"the network takes {mapped} of {self.device.name} with one lane; this node has the most weights"
+            f"the network takes {mapped} of {self.device.name} with one lane{fetched}; "
+            "this node has the most weights"
         )
         return (Unsupported(largest.name, largest.origin, reason, cure),)
 
@@ -136,7 +139,7 @@ class Fpga:
                 f"{directory}: {', '.join(other[:3])} of snnc {content.get('snnc_version')}, not what this "
                 f"version makes of {NETWORK}, and so not run: verify with that version, or deploy again"
             )
-        cycles = mapped.estimate.cycles * len(stimulus)
+        cycles = mapped.estimate.cycles * len(stimulus) + FILL * mapped.use.external
         if cycles < SHORT and simulate.has("icarus"):
             simulator = "icarus"
         with tempfile.TemporaryDirectory(prefix="snnc-") as name:
@@ -152,11 +155,16 @@ class Fpga:
 SHORT, LONG = 100_000, 3_000_000
 """Cycles below which Icarus is done before Verilator is compiled, and above which an optimised build pays."""
 
+FILL = 10
+"""Cycles in which a word of the external memory is written, at least."""
+
 
 def _mapped(graph: SnnGraph, part: Device) -> Mapped:
     mapped = fitted(units(graph), part)
     if not isinstance(mapped, Mapped):
         raise InternalError(f"{graph.name} does not fit {part.name}, but the check found no problem")
+    if wrong := beyond(mapped.design):
+        raise InternalError(f"{graph.name}: {wrong[0]}")
     return mapped
 
 

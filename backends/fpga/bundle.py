@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from snnc.backends.fpga import files
+from snnc.backends.fpga.layout import Design
 from snnc.backends.fpga.mapper import Mapped
 from snnc.backends.fpga.parts import Device
 from snnc.ir.graph import IntArray
@@ -20,16 +21,18 @@ PINS = {"ecp5": "board.lpf", "ice40": "board.pcf"}
 
 def texts(mapped: Mapped, device: Device, stimulus: IntArray, scores: IntArray) -> dict[str, str]:
     """Return the files of a bundle that are no data of snnc's own, by name."""
-    found = files.texts(mapped.design, stimulus.size)
+    clocks = (min(device.board_mhz, device.clock_mhz), max(device.board_mhz, device.clock_mhz))
+    found = files.texts(mapped.design, stimulus.size, clocks)
     found[files.SIZES] += (
         f"`define SNNC_DIVIDER {round(device.board_mhz * 1e6 / BAUD)}\n"
         f"`define SNNC_BUTTON 1'b{int(device.family == 'ecp5')} // how a pressed button reads\n"
     )
-    for name in (*files.MODULES, *BOARD, files.TEST_BENCH):
+    for name in (*files.MODULES, *BOARD, *files.TEST_BENCH):
         found[name] = files.core_text(name)
     found[files.STIMULUS] = files.hexadecimal((stimulus.ravel() & 0xFFFF).tolist(), 16)
     found[EXPECTED] = "".join(f"{value}\n" for value in scores.ravel().tolist())
-    found[PINS[device.family]] = device.constraints or "# no board: name the pins of yours\n"
+    pins = device.constraints + (device.sdram_constraints if mapped.design.sizes.external else "")
+    found[PINS[device.family]] = pins or "# no board: name the pins of yours\n"
     found[MAKEFILE] = _makefile(mapped, device, len(stimulus))
     return found
 
@@ -70,17 +73,18 @@ def _makefile(mapped: Mapped, device: Device, rows: int) -> str:
 CLOCK = {device.clock_mhz:g}
 CORE = {core}
 BOARD = {board}
+BENCH = {" ".join(files.TEST_BENCH)}
 
 .PHONY: simulate icarus lint bitstream clean
 
 simulate: # Verilator
 \tverilator --binary --assert -Wno-fatal -j 1 -CFLAGS -O2 --top-module snnc_tb -o simulation \\
-\t\t$(CORE) {files.TEST_BENCH}
+\t\t$(CORE) $(BENCH)
 \t./obj_dir/simulation {arguments} +states=0
 \tcmp scores.txt {EXPECTED} && echo as expected
 
 icarus: # slower, without compilation
-\tiverilog -g2012 -o simulation.vvp $(CORE) {files.TEST_BENCH}
+\tiverilog -g2012 -o simulation.vvp $(CORE) $(BENCH)
 \tvvp -n simulation.vvp {arguments} +states=0
 \tcmp scores.txt {EXPECTED} && echo as expected
 
@@ -109,7 +113,9 @@ def facts(mapped: Mapped, device: Device) -> dict[str, Any]:
     estimate, use, design = mapped.estimate, mapped.use, mapped.design
     return {
         "device": {
-            key: value for key, value in asdict(device).items() if key not in ("shapes", "constraints")
+            key: value
+            for key, value in asdict(device).items()
+            if key not in ("shapes", "constraints", "sdram_constraints")
         },
         "core": asdict(design.sizes),
         "estimated": {
@@ -117,6 +123,7 @@ def facts(mapped: Mapped, device: Device) -> dict[str, Any]:
             "cycles_per_image": estimate.cycles,
             "cycles_adding": round(estimate.adding),
             "cycles_firing": round(estimate.firing),
+            "cycles_fetching": round(estimate.fetching),
             "images_per_second_at_clock": round(device.clock_mhz * 1e6 / estimate.cycles, 1),
         },
         "weights": design.weight_bytes,
@@ -152,7 +159,8 @@ one a beat, {_order(mapped)}; `s_tlast` may mark the last, and drops an
 image that is not whole. Then {design.outputs} scores `y` come on `m_tdata`, signed, the last one with
 `m_tlast`. The next image is taken after that. `rst` may come at any time.
 
-`snnc_board` adds a serial port at {BAUD:,} baud: two bytes a value, four a score, the lowest byte first.
+{_fetched(design)}`snnc_board` adds a serial port at {BAUD:,} baud: two bytes a value, four a score,
+the lowest byte first.
 
 ## Simulate and build it
 
@@ -163,6 +171,17 @@ make bitstream   # Yosys, nextpnr: report.json has frequency and utilisation
 ```
 
 Never run on a board.
+"""
+
+
+def _fetched(design: Design) -> str:
+    words = design.sizes.external
+    if not words:
+        return ""
+    return f"""Weights lie in an SDRAM: after every reset the stream first takes the {words:,} words of
+`external.hex`, one a beat, and images behind them. The program copies weights to the chip before it
+needs them.
+
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +14,26 @@ from snnc.ir.graph import IntArray
 
 SIZES = "network.vh"
 CORE = Path(__file__).parent / "core"
-TEST_BENCH = "snnc_tb.sv"
+TEST_BENCH = ("snnc_sdram_model.sv", "snnc_tb.sv")
 MODULES = (
-    *("snnc_ram.sv", "snnc_fifo.sv", "snnc_scan.sv", "snnc_taps.sv", "snnc_lanes.sv", "snnc_fire.sv"),
-    *("snnc_send.sv", "snnc_core.sv", "snnc_network.sv"),
+    *("snnc_ram.sv", "snnc_fifo.sv", "snnc_scan.sv", "snnc_taps.sv", "snnc_load.sv", "snnc_lanes.sv"),
+    *("snnc_fire.sv", "snnc_send.sv", "snnc_core.sv", "snnc_sdram.sv", "snnc_network.sv"),
 )
 """The core, from its parts to the whole."""
 
 STIMULUS = "stimulus.hex"
 
+POWER_US, REFRESH_US = 200.0, 7.8
+"""How long an SDRAM takes no commands after power-up, and how often it wants a refresh (8192 in 64 ms)."""
 
-def header(sizes: Sizes, stimulus: int) -> str:
+
+def header(sizes: Sizes, stimulus: int, clocks: tuple[float, float] = (25.0, 40.0)) -> str:
     """Return the sizes of a network as definitions.
 
     Args:
         sizes: of the core.
         stimulus: values that the test bench may send.
+        clocks: in MHz, the slowest and the fastest that an external memory is to be kept alive with.
     """
     values = {
         "LANES": sizes.lanes,
@@ -51,7 +56,14 @@ def header(sizes: Sizes, stimulus: int) -> str:
         "MAXIMA": sizes.maxima,
         "STIMULUS": max(stimulus, 1),
     }
+    if sizes.external:
+        values |= {
+            "EXTERNAL": sizes.external,
+            "POWER": ceil(POWER_US * max(clocks)),
+            "REFRESH": floor(REFRESH_US * min(clocks)),
+        }
     lines = [f"`define SNNC_{name} {value}" for name, value in values.items()]
+    lines.append(f'`define SNNC_WEIGHT_IMAGE "{"" if sizes.external else "weights.hex"}"')
     return "\n".join(("// Sizes of the core for one network, made by snnc.", *lines, ""))
 
 
@@ -59,7 +71,7 @@ def widths(sizes: Sizes) -> Mapping[str, int]:
     """Return the bits of a word of each memory that has an image."""
     return {
         "program": 32,
-        "weights": 8 * sizes.lanes,
+        **({"external": 16} if sizes.external else {"weights": 8 * sizes.lanes}),
         "heads": 2 * sizes.address,
         "rows": 2 * sizes.address,
         "columns": 2 * sizes.address,
@@ -74,9 +86,9 @@ def hexadecimal(words: Iterable[int], bits: int) -> str:
     return "".join(f"{word:0{digits}x}\n" for word in words)
 
 
-def texts(design: Design, stimulus: int) -> dict[str, str]:
-    """Return the files of a design that are made for it, by name."""
-    found = {SIZES: header(design.sizes, stimulus), "program.txt": design.listing}
+def texts(design: Design, stimulus: int, clocks: tuple[float, float] = (25.0, 40.0)) -> dict[str, str]:
+    """Return the files of a design that are made for it, by name; see :func:`header`."""
+    found = {SIZES: header(design.sizes, stimulus, clocks), "program.txt": design.listing}
     for name, bits in widths(design.sizes).items():
         found[f"{name}.hex"] = hexadecimal(design.images[name], bits)
     return found

@@ -20,6 +20,8 @@ class Sizes:
             memory.
         steps: 1 if populations follow step functions or counts are pooled, else 0.
         maxima: 1 if maxima are taken, else 0.
+        external: words of 16 bits in the external memory that weights are fetched from; 0 if they all lie in
+            ``weights``.
     """
 
     lanes: int
@@ -40,6 +42,7 @@ class Sizes:
     inputs: int
     steps: int
     maxima: int
+    external: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,12 +62,23 @@ class Addition:
 
 @dataclass(slots=True)
 class Work:
-    """What is run for one unit, for the estimate of cycles."""
+    """What is run for one unit, for the estimate of cycles.
+
+    Attributes:
+        additions: runs of the adding lanes.
+        maxima: words that are compared.
+        fired: words whose neurons fire or integrate.
+        constants: of these, words to which a current is added that lies in memory.
+        presets: words that are preset.
+        fetched: words of weights of each run of the external memory.
+    """
 
     additions: list[Addition] = field(default_factory=list)
     maxima: int = 0
     fired: int = 0
+    constants: int = 0
     presets: int = 0
+    fetched: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

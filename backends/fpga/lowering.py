@@ -9,31 +9,44 @@ last reader has run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from math import prod
 
 import numpy as np
 
 from snnc.backends.fpga import program as code
 from snnc.backends.fpga.additions import PAIR, Tables, Walk
+from snnc.backends.fpga.external import Buffer, external_beats
 from snnc.backends.fpga.layout import Addition, Design, Sizes, Work
+from snnc.backends.fpga.parameters import Parameters, population_rows
+from snnc.backends.fpga.places import input_places, map_places, widths
 from snnc.backends.fpga.program import Program, packed
 from snnc.backends.fpga.units import ONE, Maximum, Synapse, Unit, Units
 from snnc.backends.fpga.views import Volume, volume
 from snnc.errors import InternalError, UsageError
-from snnc.ir.bounds import count_bounds, run_bounds, step_bounds
-from snnc.ir.graph import IntArray
+from snnc.ir.bounds import step_bounds
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, firing, largest_spike
-from snnc.ir.snn import CountMaxPool, CurrentMaxPool, Encode, IntegrateFire, Readout, SnnNode
+from snnc.ir.snn import CountMaxPool, Encode, IntegrateFire, Readout, SnnNode
 
 
-def signed_bits(bound: int) -> int:
-    """Return the bits of a two's complement number that holds ``-bound .. bound``."""
-    return int(bound).bit_length() + 1
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """How weights are fetched from an external memory.
+
+    Attributes:
+        buffer: words of weights on the chip.
+        at_once: whether weights that are more than that are fetched once for an image, and the currents of
+            all steps kept beside the potentials; else they are fetched in each step.
+    """
+
+    buffer: int
+    at_once: bool = True
 
 
-def design(found: Units, lanes: int, room: Sizes | None = None) -> Design:
+def design(
+    found: Units, lanes: int, room: Sizes | None = None, *, fetching: Fetching | None = None
+) -> Design:
     """Lay out the units of a network.
 
     Args:
@@ -41,11 +54,13 @@ def design(found: Units, lanes: int, room: Sizes | None = None) -> Design:
         lanes: parallel additions.
         room: sizes of a core that exists already, so that several networks run on one; ``None`` for what this
             network needs.
+        fetching: how weights come from an external memory; ``None`` if all lie on the chip.
 
     Raises:
         UsageError: that core is too small.
+        TooFew: the buffer cannot hold the weights of one channel.
     """
-    made = _Layout(found, lanes, room).run()
+    made = _Layout(found, lanes, room, fetching).run()
     if room is not None and made.sizes != room:
         small = next(
             each.name for each in fields(Sizes) if getattr(made.sizes, each.name) > getattr(room, each.name)
@@ -55,87 +70,31 @@ def design(found: Units, lanes: int, room: Sizes | None = None) -> Design:
 
 
 class _Layout:
-    def __init__(self, found: Units, lanes: int, room: Sizes | None) -> None:
+    def __init__(self, found: Units, lanes: int, room: Sizes | None, fetching: Fetching | None) -> None:
         graph = found.graph
         self.graph, self.units, self.lanes = graph, found.units, lanes
         self.room = {} if room is None else asdict(room)
         self.steps = graph.timesteps + graph.settle_steps
         self.barrier = graph.schedule is Schedule.LAYERWISE
         self.program = Program()
-        self.tables = Tables(lanes)
+        self.fetching = fetching
+        self.buffer = Buffer(fetching.buffer) if fetching is not None else None
+        self.tables = Tables(lanes, None if fetching is None else fetching.buffer)
         self.walks: dict[Synapse, tuple[Walk, ...]] = {}
-        self.parameters: list[list[int]] = []
         self.potentials = self.counts = 1
         self.marks: list[tuple[str, Volume]] = []
         self.work: dict[str, Work] = {}
         self.bounds = step_bounds(graph, graph.timesteps)
-        self.widths()
-        self.place_inputs()
-        self.place_maps()
-
-    # Sizes
-
-    def widths(self) -> None:
-        graph, steps = self.graph, self.graph.timesteps
-        run, sums = run_bounds(graph, steps), count_bounds(graph, steps)
-        senders = [unit.node for unit in self.units if not isinstance(unit.node, Readout)]
-        potentials = [*run.values(), 2]
-        for node in graph:
-            if isinstance(node, CurrentMaxPool):
-                potentials.append(self.bounds[node.inputs[0]])
-            elif isinstance(node, CountMaxPool):
-                potentials += [sums[node.inputs[0]], self.bounds[node.name]]
-            elif isinstance(node, IntegrateFire) and node.step_values is not None:
-                # Changes are formed, and compared with the limit, in as many bits as potentials have.
-                potentials += [2 * node.furthest(), largest_spike(node, steps, graph.settle_steps)]
-        # One bit more than the bound needs, so that what lies beyond it can be cut off.
-        least = self.room.get
-        self.potential_bits = min(32, max(signed_bits(max(potentials) + 1), least("potential", 8)))
-        self.spike_bits = max([least("spike", 2), *(signed_bits(self.bounds[node.name]) for node in senders)])
-        most = [sums[node.name] for node in senders]
-        most += [self.bounds[node.name] for node in senders]
-        most += [n.neuron.capacity(steps) for n in senders if isinstance(n, IntegrateFire)]
-        self.count_bits = max([least("count", 2), *map(signed_bits, most)])
-        ends = [max(-low, high + 1) for low, high in (node.range for node in graph.encoders)]
-        self.input_bits = max([least("input", 2), *(int(end - 1).bit_length() + 1 for end in ends)])
+        self.bits = widths(found, self.bounds, self.room)
+        self.parameters = Parameters(lanes, self.bits.potential)
+        self.inputs = input_places(graph)
+        self.maps, self.spikes = map_places(found.units, self.steps, self.words)
 
     def blocks(self, channels: int) -> int:
         return -(-channels // self.lanes)
 
     def words(self, shape: Volume) -> int:
         return self.blocks(shape[0]) * shape[1] * shape[2]
-
-    def place_inputs(self) -> None:
-        self.inputs: dict[str, int] = {}
-        at = 0
-        for node in self.graph.encoders:
-            self.inputs[node.name] = at
-            at += prod(node.shape)
-        self.inputs[ONE] = at
-
-    def place_maps(self) -> None:
-        """Give each map a place in the memory of spikes that no other has at the same time: first fit."""
-        order = {unit.node.name: place for place, unit in enumerate(self.units)}
-        last = dict.fromkeys(order, -1)
-        for place, unit in enumerate(self.units):
-            for name in unit.sources():
-                if name in last:
-                    last[name] = place
-        self.maps: dict[str, int] = {}
-        self.spikes = 1
-        live: list[tuple[int, int, str]] = []
-        for place, unit in enumerate(self.units):
-            if isinstance(unit.node, Readout):
-                continue
-            live = sorted(item for item in live if last[item[2]] >= place)
-            size, at = self.steps * self.words(unit.volume), 0
-            for start, end, _ in live:
-                if at + size <= start:
-                    break
-                at = max(at, end)
-            live.append((at, at + size, unit.node.name))
-            self.maps[unit.node.name] = at
-            self.spikes = max(self.spikes, at + size)
 
     # The program
 
@@ -155,16 +114,24 @@ class _Layout:
                     self.readout(unit, unit.node, unit.node.name == last)
                     outputs += prod(unit.volume)
         self.program.run(code.RESTART)
+        weights = self.tables.weights.words or [0]
         images = {
             "program": self.program.words,
-            "weights": self.tables.weights.words or [0],
+            "weights": weights if self.buffer is None else [],
             "heads": self.tables.heads.words,
             "rows": self.tables.rows.words,
             "columns": self.tables.columns.words,
-            "parameters": packed(np.array(self.parameters), self.potential_bits),
+            "parameters": packed(np.array(self.parameters.words), self.bits.potential),
             "input": [0] * self.inputs[ONE] + [1],
         }
         depths = {name: len(words) for name, words in images.items()}
+        external = 0
+        if self.buffer is not None:
+            depths["weights"] = self.buffer.used
+            beats = external_beats(self.lanes)
+            external = max(beats * len(weights), self.room.get("external", 0))
+            images["external"] = [word >> 16 * beat & 0xFFFF for word in weights for beat in range(beats)]
+            images["external"] += [0] * (external - len(images["external"]))
         largest = max(*depths.values(), self.potentials, self.counts, self.spikes, 256)
         address = max(int(largest).bit_length(), self.room.get("address", 0))
         for name in ("heads", "rows", "columns"):
@@ -173,10 +140,10 @@ class _Layout:
             ]
         sizes = Sizes(
             lanes=self.lanes,
-            spike=self.spike_bits,
-            input=self.input_bits,
-            potential=self.potential_bits,
-            count=self.count_bits,
+            spike=self.bits.spike,
+            input=self.bits.input,
+            potential=self.bits.potential,
+            count=self.bits.count,
             address=address,
             program=depths["program"],
             weights=depths["weights"],
@@ -190,6 +157,7 @@ class _Layout:
             inputs=depths["input"],
             steps=int(any(isinstance(u.node, CountMaxPool) or points(u.node) for u in self.units)),
             maxima=int(any(unit.maximum is not None for unit in self.units)),
+            external=external,
         )
         if self.room:
             sizes = Sizes(**{name: max(value, self.room[name]) for name, value in asdict(sizes).items()})
@@ -226,7 +194,7 @@ class _Layout:
 
     def population(self, unit: Unit, node: IntegrateFire) -> None:
         words = self.words(unit.volume)
-        parameters = self.parameters_of(unit, node)
+        parameters = self.parameters.place(unit.volume[0], population_rows(node, barrier=self.barrier))
         constant = self.prepare(
             unit, parameters, code.STEPPED if node.breakpoints is not None else 0, points(node)
         )
@@ -240,23 +208,45 @@ class _Layout:
             Firing.GRADED: code.MEMORY | code.CAPPED,
             Firing.STEPS: code.STEPPED,
         }[rule]
+        currents: tuple[int, ...] = ()
         if self.barrier:
             flags &= ~code.MEMORY
-            for t in range(timesteps):
-                self.integrate(unit, t)
+            self.integrate(unit, [(t, 0) for t in range(timesteps)])
             if constant or node.bias.any():
                 added = code.BIAS | (code.CONSTANT if constant else 0)
                 for _ in range(timesteps):
                     self.fire(unit, parameters, 0, code.QUIET | added, 0, 0, constant)
+        elif not self.fits_buffer(unit) and self.fetching is not None and self.fetching.at_once:
+            currents = self.all_currents(unit, parameters, constant)
         for t in range(self.steps):
             added = 0
             if not self.barrier:
-                self.integrate(unit, t)
+                if not currents:
+                    self.integrate(unit, [(t, 0)])
                 if t < timesteps:
                     added = code.BIAS | (code.CONSTANT if constant else 0)
+            if currents:
+                constant, added = currents[t], added | code.CONSTANT
             at = self.maps[node.name] + t * words
             self.fire(unit, parameters, at, flags | added, limit, capacity, constant)
         self.mark(unit)
+
+    def all_currents(self, unit: Unit, parameters: int, constant: int) -> tuple[int, ...]:
+        """Compute the currents of all steps before a population fires, each weight fetched once.
+
+        Returns:
+            Where the current of each step lies.
+        """
+        words = self.words(unit.volume)
+        first = 2 * words if constant else words
+        channels, rows, columns = unit.volume
+        self.preset(unit, (channels, rows * self.steps, columns), first, None)
+        places = tuple(first + t * words for t in range(self.steps))
+        if constant:
+            for at in places[: self.graph.timesteps]:
+                self.fire(unit, parameters, 0, code.QUIET | code.CONSTANT, 0, 0, constant, at)
+        self.integrate(unit, list(enumerate(places)))
+        return places
 
     def readout(self, unit: Unit, node: Readout, last: bool) -> None:
         timesteps = self.graph.timesteps
@@ -271,12 +261,11 @@ class _Layout:
             rows, columns = ((tuple((t, t) for t in range(count)),) for count in unit.volume[1:])
             extra.append(Synapse(ONE, weight, rows, columns))
         ones = np.ones(channels, np.int64)
-        parameters = self.parameter_words(channels, [ones, 0 * ones, first, 0 * ones])
+        parameters = self.parameters.place(channels, [ones, 0 * ones, first, 0 * ones])
         constant = self.prepare(unit, parameters, 0, 0)
         for synapse in extra:
-            self.add(unit, synapse, 0, unit.volume, 0, once=True)
-        for t in range(self.steps):
-            self.integrate(unit, t)
+            self.add(unit, synapse, [(0, 0)], unit.volume, once=True)
+        self.integrate(unit, [(t, 0) for t in range(self.steps)])
         if constant:
             for _ in range(timesteps):
                 self.fire(unit, parameters, 0, code.QUIET | code.CONSTANT, 0, 0, constant)
@@ -306,27 +295,36 @@ class _Layout:
         if unit.maximum is not None:
             self.preset(unit, unit.maximum.source, 2 * words, None)
             for synapse in unit.maximum.synapses:
-                self.add(unit, synapse, 0, unit.maximum.source, 2 * words, once=True)
+                self.add(unit, synapse, [(0, 2 * words)], unit.maximum.source, once=True)
             self.maximum(unit, unit.maximum, 2 * words, words)
             self.potentials = max(self.potentials, 2 * words)
         else:
             self.preset(unit, unit.volume, words, None)
         for synapse in constant:
-            self.add(unit, synapse, 0, unit.volume, words, once=True)
+            self.add(unit, synapse, [(0, words)], unit.volume, once=True)
         return words
 
-    def integrate(self, unit: Unit, t: int) -> None:
+    def integrate(self, unit: Unit, steps: Sequence[tuple[int, int]]) -> None:
+        """Add what arrives in some steps, each to the potentials that begin at an address."""
         for synapse in unit.synapses:
             if not self.is_constant(synapse):
-                self.add(unit, synapse, t, unit.volume, 0)
+                self.add(unit, synapse, steps, unit.volume)
 
     def fire(
-        self, unit: Unit, parameters: int, target: int, rule: int, limit: int, capacity: int, constant: int
+        self,
+        unit: Unit,
+        parameters: int,
+        target: int,
+        rule: int,
+        limit: int,
+        capacity: int,
+        constant: int,
+        potential: int = 0,
     ) -> None:
         self.program.set(
             pixels=unit.volume[1] * unit.volume[2],
             blocks=self.blocks(unit.volume[0]),
-            potential=0,
+            potential=potential,
             constant=constant,
             parameters=parameters,
             target_spikes=target,
@@ -335,7 +333,9 @@ class _Layout:
             capacity=capacity,
         )
         self.program.run(code.FIRE)
-        self.work[unit.node.name].fired += self.words(unit.volume)
+        work = self.work[unit.node.name]
+        work.fired += self.words(unit.volume)
+        work.constants += self.words(unit.volume) if rule & code.CONSTANT else 0
 
     def pooling(self, unit: Unit) -> None:
         """Sum what is read, and send how much the maximum of the sums has changed."""
@@ -344,7 +344,7 @@ class _Layout:
             raise InternalError(f"{unit.node.name!r} has no windows")
         words = self.words(unit.volume)
         ones = np.ones(unit.volume[0], np.int64)
-        parameters = self.parameter_words(unit.volume[0], [ones, 0 * ones, 0 * ones, 0 * ones])
+        parameters = self.parameters.place(unit.volume[0], [ones, 0 * ones, 0 * ones, 0 * ones])
         self.program.set(points=0)
         self.preset(unit, unit.volume, 0, parameters)
         self.counts = max(self.counts, words)
@@ -353,7 +353,7 @@ class _Layout:
         for t in range(self.steps):
             for synapse in maximum.synapses:
                 if not self.is_constant(synapse) or t < self.graph.timesteps:
-                    self.add(unit, synapse, t, maximum.source, words)
+                    self.add(unit, synapse, [(t, words)], maximum.source)
             self.maximum(unit, maximum, words, 0)
             at = self.maps[unit.node.name] + t * words
             self.fire(unit, parameters, at, code.DIFFERENCE, bound, 0, 0)
@@ -362,21 +362,58 @@ class _Layout:
     # Additions
 
     def add(
-        self, unit: Unit, synapse: Synapse, t: int, target: Volume, at: int, *, once: bool = False
+        self,
+        unit: Unit,
+        synapse: Synapse,
+        steps: Sequence[tuple[int, int]],
+        target: Volume,
+        *,
+        once: bool = False,
     ) -> None:
-        """Add what a synapse gives in step ``t`` to the potentials that begin at ``at``."""
-        if synapse.source in self.maps:
-            source = self.maps[synapse.source] + t * self.words(volume(self.graph[synapse.source].shape))
-        else:
-            source = self.inputs[synapse.source]
+        """Add what a synapse gives in some steps, each to the potentials that begin at an address."""
+        for walk in self.walks_of(synapse, target):
+            moved = self.fetch(unit, walk)
+            for t, at in steps:
+                source = self.inputs.get(synapse.source, 0)
+                if synapse.source in self.maps:
+                    words = self.words(volume(self.graph[synapse.source].shape))
+                    source = self.maps[synapse.source] + t * words
+                registers = {**walk.registers, "weights": walk.registers["weights"] + moved}
+                self.program.set(source=source + walk.source, potential=at + walk.potential, **registers)
+                self.program.run(code.ADD)
+                self.work[unit.node.name].additions.append(Addition(synapse.source, walk, once))
+
+    def walks_of(self, synapse: Synapse, target: Volume) -> tuple[Walk, ...]:
         if synapse not in self.walks:
             self.walks[synapse] = self.tables.walks(
                 synapse, self.shape_of(synapse.source), target, self.is_constant(synapse)
             )
-        for walk in self.walks[synapse]:
-            self.program.set(source=source + walk.source, potential=at + walk.potential, **walk.registers)
-            self.program.run(code.ADD)
-            self.work[unit.node.name].additions.append(Addition(synapse.source, walk, once))
+        return self.walks[synapse]
+
+    # Weights that are fetched
+
+    def fetch(self, unit: Unit, walk: Walk) -> int:
+        """See that the weights of a walk are on the chip; return by how much they are moved there."""
+        if self.buffer is None:
+            return 0
+        if (at := self.buffer.known.get(walk.weights)) is None:
+            at = self.buffer.place(walk.weights, walk.words)
+            self.program.set(external=walk.weights * external_beats(self.lanes), fetched=walk.words)
+            self.program.run(code.LOAD, at)
+            self.work[unit.node.name].fetched.append(walk.words)
+        return at - walk.weights
+
+    def fits_buffer(self, unit: Unit) -> bool:
+        """Whether all weights that a unit reads in each step can lie on the chip; if so, they will."""
+        if self.buffer is None:
+            return True
+        read = {
+            walk.weights: walk.words
+            for synapse in unit.synapses
+            if not self.is_constant(synapse)
+            for walk in self.walks_of(synapse, unit.volume)
+        }
+        return self.buffer.make_room(read)
 
     def shape_of(self, source: str) -> Volume:
         return (1, 1, 1) if source == ONE else volume(self.graph[source].shape)
@@ -387,37 +424,6 @@ class _Layout:
         self.program.run(code.ADD)
         taps = sum(map(len, maximum.rows)) * sum(map(len, maximum.columns))
         self.work[unit.node.name].maxima += taps * self.blocks(maximum.target[0])
-
-    # Parameters of neurons
-
-    def parameters_of(self, unit: Unit, node: IntegrateFire) -> int:
-        channels = unit.volume[0]
-        lowest = np.zeros(channels, np.int64)
-        if node.negative_threshold is not None and not self.barrier:
-            lowest = -node.negative_threshold.astype(np.int64)
-        theta = node.threshold.astype(np.int64)
-        rows = [theta, node.bias.astype(np.int64), node.v_init.astype(np.int64), lowest]
-        if node.breakpoints is not None and node.step_values is not None:
-            values = node.step_values.astype(np.int64)
-            rows[0] = np.full(channels, values[0])
-            limits = np.broadcast_to(node.breakpoints.astype(np.int64), (channels, node.breakpoints.shape[1]))
-            for place in range(limits.shape[1]):
-                rows += [limits[:, place], np.full(channels, values[place + 1])]
-        return self.parameter_words(channels, rows)
-
-    def parameter_words(self, channels: int, rows: Sequence[IntArray]) -> int:
-        """Place parameters, one array of (channels,) for each word of a block.
-
-        What is beyond all potentials is cut off there: no potential reaches either.
-        """
-        at = len(self.parameters)
-        most = 2 ** (self.potential_bits - 1)
-        full = np.zeros((len(rows), self.blocks(channels) * self.lanes), np.int64)
-        full[0] = most - 1  # of neurons that do not exist, and so never fire
-        full[:, :channels] = np.clip(np.array(rows), -most, most - 1)
-        for block in range(self.blocks(channels)):
-            self.parameters += full[:, block * self.lanes : (block + 1) * self.lanes].tolist()
-        return at
 
 
 def points(node: SnnNode) -> int:

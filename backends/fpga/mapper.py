@@ -6,16 +6,20 @@ was fitted to the results of Yosys, cycles from how often neurons fire.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import floor
 
 import numpy as np
 
+from snnc.backends.fpga.additions import TooFew
+from snnc.backends.fpga.external import fetching_cycles
+from snnc.backends.fpga.files import REFRESH_US
 from snnc.backends.fpga.layout import Addition, Design, Sizes
-from snnc.backends.fpga.lowering import design, points
+from snnc.backends.fpga.lowering import Fetching, design, points
 from snnc.backends.fpga.parts import Device
 from snnc.backends.fpga.units import ONE, Units
-from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, SnnGraph
+from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
 
 LANES = (1, 2, 4, 8, 16, 32)
 SMALL = {"ecp5": 16, "ice40": 1}
@@ -30,15 +34,18 @@ class Use:
         luts: look-up tables, estimated.
         blocks: block RAMs.
         dsps: multipliers.
+        external: words of the external memory, of 16 bits.
     """
 
     luts: int
     blocks: int
     dsps: int
+    external: int = 0
 
     def beyond(self, device: Device) -> str | None:
         """Say what the part has too little of; ``None`` if it suffices."""
         for name, wanted, there in (
+            ("words of external memory", self.external, device.sdram_words),
             ("block RAMs", self.blocks, device.blocks),
             ("multipliers", self.dsps, device.dsps),
             ("look-up tables, as estimated,", self.luts, int(FULL * device.luts)),
@@ -60,6 +67,7 @@ class Estimate:
         adding: spikes over their fan-out, and the walk over maps.
         maxima: pooling.
         firing: populations.
+        fetching: weights from the external memory.
         rest: presets, instructions, the image and the scores.
         useful: additions of a weight to a potential that is there, not the filling of words.
     """
@@ -67,13 +75,14 @@ class Estimate:
     adding: float
     maxima: float
     firing: float
+    fetching: float
     rest: float
     useful: float
 
     @property
     def cycles(self) -> int:
         """Of an image, in all."""
-        return round(self.adding + self.maxima + self.firing + self.rest)
+        return round(self.adding + self.maxima + self.firing + self.fetching + self.rest)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +120,13 @@ def memories(sizes: Sizes) -> Mapping[str, tuple[int, int]]:
     }
 
 
+FETCHING = 600
+"""Look-up tables of the unit that fetches weights, and of the controller of the memory."""
+
+INTERVAL = floor(REFRESH_US * 25)
+"""Cycles between refreshes at the slowest clock of the parts that have an external memory."""
+
+
 def block_rams(words: int, bits: int, device: Device) -> int:
     """Return how many block RAMs a memory takes."""
     if words <= SMALL[device.family]:
@@ -123,29 +139,79 @@ def use(sizes: Sizes, device: Device) -> Use:
     lanes, v, rest = sizes.lanes, sizes.potential, sizes.count + sizes.spike
     # Fitted to what nextpnr reports for the designs of docs/fpga.md.
     luts = 1200 + 60 * sizes.address + lanes * ((22 + 6 * sizes.steps) * v + 14 * rest)
-    return Use(luts, sum(block_rams(*each, device) for each in memories(sizes).values()), lanes + 1)
+    luts += FETCHING if sizes.external else 0
+    return Use(
+        luts, sum(block_rams(*each, device) for each in memories(sizes).values()), lanes + 1, sizes.external
+    )
 
 
 def fitted(found: Units, device: Device) -> Mapped | str:
     """Return the fastest design that fits, with fewer lanes where more would hardly help.
 
+    Weights are fetched from the external memory only where no design holds them on the chip.
+
     Returns:
         The design; or what the part has too little of with one lane.
     """
+    whole = _fastest(found, device, lambda lanes: design(found, lanes))
+    if isinstance(whole, Mapped) or not device.sdram_words:
+        return whole
+    return _fastest(found, device, lambda lanes: _fetching(found, lanes, device))
+
+
+def narrowest(found: Units, device: Device) -> Design:
+    """Return the design of a network that takes least of a part, whether it fits or not."""
+    return _fetching(found, 1, device) if device.sdram_words else design(found, 1)
+
+
+def _fastest(found: Units, device: Device, laid_out: Callable[[int], Design]) -> Mapped | str:
     widest = max(unit.volume[0] for unit in found.units)
     best: Mapped | None = None
     lacking, graph = "", found.graph
+    interval = floor(REFRESH_US * min(device.board_mhz, device.clock_mhz))
     for lanes in reversed([each for each in LANES if each < 2 * widest]):
-        made = design(found, lanes)
+        made = laid_out(lanes)
         taken = use(made.sizes, device)
         if (missing := taken.beyond(device)) is not None:
             lacking = missing
             continue
-        estimate = estimated(found, made, graph.density)
+        estimate = estimated(found, made, graph.density, interval)
         if best is not None and estimate.cycles > HARDLY * best.estimate.cycles:
             break
         best = Mapped(made, taken, estimate, graph.timesteps, len(graph.encoders))
     return best or lacking
+
+
+def _fetching(found: Units, lanes: int, device: Device) -> Design:
+    """Return a design that fetches weights, with as many of them on the chip as there is room for.
+
+    Where the currents of all steps do not fit beside the potentials, weights are fetched in each step.
+    """
+    all_weights = design(found, lanes).sizes.weights
+    made: Design | None = None
+    for at_once in (True, False):
+        buffer = all_weights
+        for _ in range(TRIES):
+            try:
+                made = design(found, lanes, fetching=Fetching(buffer, at_once))
+            except TooFew:
+                break
+            if use(made.sizes, device).beyond(device) is None:
+                return made
+            others = use(replace(made.sizes, weights=0), device).blocks
+            buffer = min(_words(device.blocks - others, 8 * lanes, device), buffer - STEP)
+            if buffer < STEP:
+                break
+    return made or design(found, lanes)
+
+
+TRIES, STEP = 4, 256
+"""How often the memory of weights is fitted to what others leave, and the least by which it shrinks."""
+
+
+def _words(blocks: int, bits: int, device: Device) -> int:
+    """Return how many words of a memory so many block RAMs hold."""
+    return max((blocks // -(-bits // width) * depth for depth, width in device.shapes), default=0)
 
 
 def smaller(sizes: Sizes, timesteps: int, device: Device) -> str:
@@ -166,7 +232,7 @@ def smaller(sizes: Sizes, timesteps: int, device: Device) -> str:
             break
     for percent in range(95, 0, -5):
         once = {name: -(-getattr(sizes, name) * percent // 100) for name in BY_CHANNEL}
-        weights = -(-sizes.weights * percent**2 // 10_000)
+        weights = sizes.weights if sizes.external else -(-sizes.weights * percent**2 // 10_000)
         if use(replace(sizes, weights=weights, **once), device).beyond(device) is None:
             share = f"{1 - percent / 100:g}"
             ways.append(f"about {percent} % of its channels: prune-channels{{share={share}}}")
@@ -181,18 +247,18 @@ HARDLY = 1.05
 """How many times as long half as many lanes may take to be preferred."""
 
 
-def estimated(found: Units, made: Design, density: Mapping[str, float]) -> Estimate:
+def estimated(found: Units, made: Design, density: Mapping[str, float], interval: int = INTERVAL) -> Estimate:
     """Estimate the cycles of an image.
 
     Args:
         found: the units of the network.
         made: their layout.
         density: share of the neurons of each population that fire in a step.
+        interval: cycles between refreshes of the external memory.
     """
     graph = found.graph
-    steps = graph.timesteps + graph.settle_steps
     lanes = made.sizes.lanes
-    adding = maxima = firing = useful = 0.0
+    adding = maxima = firing = fetching = useful = 0.0
     presets = 0.0
     for unit in found.units:
         work = made.work[unit.node.name]
@@ -209,10 +275,10 @@ def estimated(found: Units, made: Design, density: Mapping[str, float]) -> Estim
         if isinstance(unit.node, IntegrateFire) and unit.node.breakpoints is not None:
             a_word = 3 + 3 * points(unit.node)
         firing += work.fired * (a_word + PARAMETERS / pixels)
-        constant = unit.maximum is not None or any(_constant(graph, each) for each in unit.sources())
-        firing += work.fired * (graph.timesteps / steps if constant else 0)
+        firing += work.constants
+        fetching += sum(fetching_cycles(words, lanes, interval) for words in work.fetched)
     rest = presets + 3 * made.outputs + made.inputs + 2 * made.sizes.program
-    return Estimate(adding, maxima, firing, rest, useful)
+    return Estimate(adding, maxima, firing, fetching, rest, useful)
 
 
 PARAMETERS = 5
@@ -220,10 +286,6 @@ PARAMETERS = 5
 
 START = 12
 """Cycles from the start of an addition until it is known to be done, beside those of its taps."""
-
-
-def _constant(graph: SnnGraph, source: str) -> bool:
-    return source == ONE or isinstance(graph[source], Encode | ConstantCurrent)
 
 
 def _density(graph: SnnGraph, source: str, density: Mapping[str, float]) -> float:

@@ -24,11 +24,13 @@ class Device:
         blocks: block RAMs.
         shapes: words and bits of a block RAM, each way it may be used.
         dsps: multipliers.
+        sdram_words: words of 16 bits of an SDRAM beside it, for weights; 0 where there is none.
         clock_mhz: the frequency that is asked of place and route.
         board_mhz: of the oscillator on the board.
         summary: one line.
         constraints: pins of the board, as the family's tools read them; empty where no board is known. A
             frequency among them would be asked of place and route in place of ``clock_mhz``.
+        sdram_constraints: likewise, pins of the SDRAM, for designs that use it.
     """
 
     name: str
@@ -39,14 +41,19 @@ class Device:
     blocks: int
     shapes: tuple[tuple[int, int], ...]
     dsps: int
+    sdram_words: int
     clock_mhz: float
     board_mhz: float
     summary: str
     constraints: str = ""
+    sdram_constraints: str = ""
 
 
 _EBR_ECP5 = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 _EBR_ICE40 = ((256, 16), (512, 8), (1024, 4), (2048, 2))
+
+SDRAM_WORDS = 2**24
+"""Of the ULX3S: 32 MB."""
 
 ULX3S = """\
 # ULX3S: 25 MHz oscillator, button B1 for reset, FTDI serial port, first LED
@@ -63,6 +70,24 @@ LOCATE COMP "led" SITE "B2";
 IOBUF PORT "led" PULLMODE=NONE IO_TYPE=LVCMOS33;
 """
 
+_PINS = (
+    *(("clk", "F19"), ("cke", "F20"), ("csn", "P20"), ("rasn", "R20"), ("casn", "T19"), ("wen", "T20")),
+    *(("ba[0]", "P19"), ("ba[1]", "N20"), ("dqm[0]", "U19"), ("dqm[1]", "E20")),
+    *(("address[0]", "M20"), ("address[1]", "M19"), ("address[2]", "L20"), ("address[3]", "L19")),
+    *(("address[4]", "K20"), ("address[5]", "K19"), ("address[6]", "K18"), ("address[7]", "J20")),
+    *(("address[8]", "J19"), ("address[9]", "H20"), ("address[10]", "N19"), ("address[11]", "G20")),
+    *(("address[12]", "G19"), ("data[0]", "J16"), ("data[1]", "L18"), ("data[2]", "M18")),
+    *(("data[3]", "N18"), ("data[4]", "P18"), ("data[5]", "T18"), ("data[6]", "T17")),
+    *(("data[7]", "U20"), ("data[8]", "E19"), ("data[9]", "D20"), ("data[10]", "D19")),
+    *(("data[11]", "C20"), ("data[12]", "E18"), ("data[13]", "F18"), ("data[14]", "J18")),
+    ("data[15]", "J17"),
+)
+ULX3S_SDRAM = "# SDRAM\n" + "".join(
+    f'LOCATE COMP "sdram_{name}" SITE "{pin}";\n'
+    f'IOBUF PORT "sdram_{name}" PULLMODE=NONE IO_TYPE=LVCMOS33 SLEWRATE=FAST;\n'
+    for name, pin in _PINS
+)
+
 UPDUINO = """\
 # UPduino 3.1: 12 MHz oscillator (close jumper OSC), a free pin for reset, FTDI serial port, green LED
 # Compare the pins with the schematic of your board before you connect it.
@@ -77,22 +102,22 @@ DEVICES = {
     device.name: device
     for device in (
         Device(
-            *("ecp5-85", "ecp5", "85k", "CABGA381", 83640, 208, _EBR_ECP5, 156, 40.0, 25.0),
+            *("ecp5-85", "ecp5", "85k", "CABGA381", 83640, 208, _EBR_ECP5, 156, SDRAM_WORDS, 40.0, 25.0),
             "Lattice ECP5 LFE5U-85F, as on the ULX3S",
-            ULX3S,
+            *(ULX3S, ULX3S_SDRAM),
         ),
         Device(
-            *("ecp5-45", "ecp5", "45k", "CABGA381", 43848, 108, _EBR_ECP5, 72, 40.0, 25.0),
+            *("ecp5-45", "ecp5", "45k", "CABGA381", 43848, 108, _EBR_ECP5, 72, SDRAM_WORDS, 40.0, 25.0),
             "Lattice ECP5 LFE5U-45F",
-            ULX3S,
+            *(ULX3S, ULX3S_SDRAM),
         ),
         Device(
-            *("ecp5-25", "ecp5", "25k", "CABGA381", 24288, 56, _EBR_ECP5, 28, 40.0, 25.0),
+            *("ecp5-25", "ecp5", "25k", "CABGA381", 24288, 56, _EBR_ECP5, 28, SDRAM_WORDS, 40.0, 25.0),
             "Lattice ECP5 LFE5U-25F",
-            ULX3S,
+            *(ULX3S, ULX3S_SDRAM),
         ),
         Device(
-            *("ice40up5k", "ice40", "up5k", "sg48", 5280, 30, _EBR_ICE40, 8, 12.0, 12.0),
+            *("ice40up5k", "ice40", "up5k", "sg48", 5280, 30, _EBR_ICE40, 8, 0, 12.0, 12.0),
             "Lattice iCE40 UP5K, as on the UPduino; its single-port RAM is not used",
             UPDUINO,
         ),
@@ -145,7 +170,11 @@ def _problem(key: str, value: object, kind: type) -> str | None:
             and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is None
         ):
             return f"= {value!r} has other characters than letters, digits, '.', '_', '-'"
-        return None if key != "constraints" or value.isascii() else "have characters that are not ASCII"
+        return None if "constraints" not in key or value.isascii() else "have characters that are not ASCII"
+    if key == "sdram_words":
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= SDRAM_WORDS:
+            return f"= {value!r} is no whole number from 0 to {SDRAM_WORDS:,}"
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < FURTHEST:
         return f"= {value!r} is no positive number below {FURTHEST:,}"
     if kind is int and not isinstance(value, int):

@@ -37,14 +37,14 @@ REGISTERS = {
                 "blocks_out",
             ),
             *("pixels", "blocks", "parameters", "target_spikes", "rule", "limit", "capacity", "constant"),
-            *("points", "target_potentials", "inputs"),
+            *("points", "target_potentials", "inputs", "external", "fetched"),
         )
     )
 }
-PRESET, ADD, FIRE, SEND, MARK, IMAGE, RESTART = range(32, 39)
+PRESET, ADD, FIRE, SEND, MARK, IMAGE, RESTART, LOAD = range(32, 40)
 OPCODES = {
     **{number: f"set {name}" for name, number in REGISTERS.items()},
-    **dict(enumerate(("preset", "add", "fire", "send", "mark", "image", "restart"), PRESET)),
+    **dict(enumerate(("preset", "add", "fire", "send", "mark", "image", "restart", "load"), PRESET)),
 }
 
 # Bits of the register `reading`; the number of bytes by which a sum is shifted stands above them.
@@ -95,7 +95,7 @@ class Program:
         lines = []
         for place, word in enumerate(self.words):
             opcode, value = divmod(word, 2**VALUE_BITS)
-            shown = f" {value}" if opcode < PRESET or opcode == MARK else ""
+            shown = f" {value}" if opcode < PRESET or opcode in (MARK, LOAD) else ""
             lines.append(f"{place:5}  {OPCODES[opcode]}{shown}")
         return "\n".join(lines) + "\n"
 

@@ -70,19 +70,27 @@ def version(simulator: str) -> str:
 
 
 def build(simulator: str, folder: Path, *, quick: bool = False) -> list[str]:
-    """Compile core and test bench with the sizes of ``folder/network.vh``; return the command that runs them.
+    """Write core and test bench beside the sizes of ``folder/network.vh``, and compile them.
 
     Args:
         simulator: of :data:`SIMULATORS`.
         folder: where it is built.
         quick: whether it is compiled without optimisation: in a third of the time, for runs of few cycles.
 
+    Returns:
+        The command that runs them.
+
     Raises:
         UsageError: the compiler refused it.
     """
-    names = (*files.MODULES, files.TEST_BENCH)
-    for name in names:
+    for name in (*files.MODULES, *files.TEST_BENCH):
         (folder / name).write_text(files.core_text(name), encoding="ascii")
+    return compiled(simulator, folder, quick=quick)
+
+
+def compiled(simulator: str, folder: Path, *, quick: bool = False) -> list[str]:
+    """Compile what :func:`build` has written; as it does."""
+    names = (*files.MODULES, *files.TEST_BENCH)
     tool = str(program(SIMULATORS[simulator]))
     if simulator == "verilator":
         command = [tool, "--binary", "--assert", "-Wno-fatal", "-j", "1", "--top-module", "snnc_tb"]
@@ -108,6 +116,7 @@ def simulate(
     *,
     states: bool = True,
     arguments: Sequence[str] = (),
+    seconds: int = MOST_SECONDS,
 ) -> Simulated:
     """Run a built simulation in a folder that holds the images of a design.
 
@@ -118,6 +127,7 @@ def simulate(
         folder: where it runs.
         states: whether to record what populations end with.
         arguments: further ones of the test bench.
+        seconds: after which it is stopped.
 
     Raises:
         UsageError: the simulator stopped early, with what it said.
@@ -132,7 +142,7 @@ def simulate(
         f"+outputs={design.outputs}",
         f"+states={int(states)}",
     ]
-    result = run([*command, *given, *arguments], MOST_SECONDS, folder)
+    result = run([*command, *given, *arguments], seconds, folder)
     if "DONE" not in result.stdout or "FAULT" in result.stdout or result.returncode:
         said = (result.stdout + result.stderr).strip().splitlines() or ["nothing"]
         fault = next((line for line in said if "FAULT" in line or "rror" in line), said[-1])

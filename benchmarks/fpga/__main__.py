@@ -2,17 +2,20 @@
 
 ``random`` runs networks made from seeds on one core in Verilator, ``images`` an artefact on rows of a file,
 ``density`` an artefact whose image is more and more silent. All compare every count, potential and score
-with the reference. ``toggles`` counts how often nets change, ``microcontroller`` the instructions of the same
-network in C. ``convert`` writes an artefact of the corpus or the zoo for them, ``perceptron`` a network that
-is small enough for an iCE40 UP5K.
+with the reference. ``lanes`` estimates designs of other widths, ``toggles`` counts how often nets change,
+``microcontroller`` the instructions of the same network in C. ``convert`` writes an artefact of the corpus or
+the zoo for them, ``perceptron`` a network that is small enough for an iCE40 UP5K.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,11 +30,13 @@ from benchmarks.fpga import microcontroller, networks, toggles
 from benchmarks.fpga.prices import priced
 from snnc.artefact import load
 from snnc.backends.fpga import files, simulate
+from snnc.backends.fpga.additions import TooFew
 from snnc.backends.fpga.layout import Design
-from snnc.backends.fpga.lowering import design
-from snnc.backends.fpga.mapper import Mapped, estimated, fitted
+from snnc.backends.fpga.lowering import Fetching, design
+from snnc.backends.fpga.mapper import LANES, Mapped, estimated, fitted, use
 from snnc.backends.fpga.parts import device
 from snnc.backends.fpga.units import Units, units
+from snnc.errors import UsageError
 from snnc.ir.batch import Rows
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import IntegrateFire, SnnGraph
@@ -39,7 +44,7 @@ from snnc.models import calibration_data, resolve, test_data
 from snnc.report.energy import MODELS, CostModel, read_model
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
-from tests.fpga_networks import ROOM
+from tests.fpga_networks import FETCHED, ROOM
 from tests.spiking_graphs import random_graph, random_inputs, with_step_functions
 
 
@@ -87,13 +92,20 @@ def drawn(seed: int) -> SnnGraph:
     return with_step_functions(graph, seed) if seed % 8 == 7 else graph
 
 
-def random(count: int) -> None:
-    """Run so many random networks that the core takes, with pauses on the streams and resets in an image."""
+def random(count: int, *, external: bool) -> None:
+    """Run so many random networks that the core takes, with pauses on the streams and resets in an image.
+
+    Args:
+        count: of networks.
+        external: whether weights are fetched from an external memory; what the chip keeps of them follows
+            from the seed.
+    """
     refused: Counter[str] = Counter()
+    room = FETCHED if external else ROOM
     ran = seed = 0
     with tempfile.TemporaryDirectory(prefix="snnc-") as name:
         folder = Path(name)
-        (folder / files.SIZES).write_text(files.header(ROOM, 65_536), encoding="ascii")
+        (folder / files.SIZES).write_text(files.header(room, 65_536), encoding="ascii")
         command = simulate.build("verilator", folder)
         while ran < count:
             graph = drawn(seed)
@@ -102,7 +114,15 @@ def random(count: int) -> None:
             if found.problems:
                 refused[found.problems[0].reason] += 1
                 continue
-            made = design(found, ROOM.lanes, ROOM)
+            fetching = Fetching((48, 100, 512)[seed % 3], at_once=seed % 2 == 0) if external else None
+            try:
+                made = design(found, room.lanes, room, fetching=fetching)
+            except TooFew:
+                refused["more weights of one channel than the chip keeps"] += 1
+                continue
+            except UsageError:
+                refused["more weights than this external memory holds"] += 1
+                continue
             q = random_inputs(graph, 3, seed)
             write(made, folder, sizes=False)
             arguments = [f"+stall={seed % 3}", *([f"+reset={500 + seed}"] if seed % 4 == 1 else [])]
@@ -114,14 +134,16 @@ def random(count: int) -> None:
         print(f"{times} refused: {reason}")
 
 
-def images(path: Path, rows: Path, count: int, profile: str, model: CostModel) -> None:
+def images(
+    path: Path, rows: Path, count: int, profile: str, model: CostModel, simulator: str = "verilator"
+) -> None:
     """Run an artefact on rows of a file, and print cycles and activity."""
     artefact = load(path)
     graph = artefact.graph
     found, mapped = _fitted(graph, profile)
     with np.load(rows) as arrays:
         q = artefact.encode(arrays["x"][:count])
-    got, seconds = _simulated(graph, mapped.design, q)
+    got, seconds = _simulated(graph, mapped.design, q, simulator)
     trace = compared(graph, q, got)
     own = estimated(found, mapped.design, trace.density(graph.settle_steps)).cycles
     mean = {name: float(values.mean()) for name, values in got.activity.items()}
@@ -134,9 +156,11 @@ def images(path: Path, rows: Path, count: int, profile: str, model: CostModel) -
         ["share of lane-cycles with an addition that counts", f"{_useful(found, mapped, trace, mean):.1%}"],
         [f"images a second at {clock / 1e6:g} MHz", f"{clock / mean['cycles']:,.1f}"],
     ]
+    if mapped.use.external:
+        lines.append(["of which weights are fetched in, estimated", f"{mapped.estimate.fetching:,.0f}"])
     spent = priced(mean, mapped.design.sizes.lanes, model)
     lines += [[f"{name} in nJ, priced by {model.name}", f"{pj / 1000:,.1f}"] for name, pj in spent.items()]
-    print(f"{graph.name}: {count} images bit-exact in Verilator, in {seconds:.0f} s")
+    print(f"{graph.name}: {count} images bit-exact in {simulator}, in {seconds:.0f} s")
     print(table(["per image", "mean"], lines))
 
 
@@ -176,6 +200,28 @@ def density(path: Path, rows: Path, profile: str) -> None:
     print(table(head, lines))
 
 
+def by_lanes(path: Path, profile: str) -> None:
+    """Print what designs of an artefact take of a part, and their cycles, for each number of lanes."""
+    graph = load(path).graph
+    found, part = units(graph), device(profile)
+    lines = []
+    for lanes in LANES:
+        made = design(found, lanes)
+        taken, estimate = use(made.sizes, part), estimated(found, made, graph.density)
+        cycles = estimate.cycles
+        spent = (estimate.adding, estimate.firing, estimate.maxima + estimate.fetching + estimate.rest)
+        lines.append(
+            [
+                *(f"{lanes}", f"{taken.blocks}", f"{taken.dsps}", f"{taken.luts:,}", f"{cycles:,}"),
+                *(f"{each / cycles:.1%}" for each in spent),
+                f"{estimate.useful / (cycles * lanes):.1%}",
+                taken.beyond(part) or "",
+            ]
+        )
+    head = ["lanes", "block RAMs", "multipliers", "look-up tables", "cycles", "adding", "firing", "other"]
+    print(table([*head, "lane-cycles that count", f"too many for {profile}"], lines))
+
+
 def changes(path: Path, rows: Path, count: int, profile: str) -> None:
     """Run an artefact in Icarus, and print how many bits of nets and registers change for an image."""
     artefact = load(path)
@@ -188,8 +234,18 @@ def changes(path: Path, rows: Path, count: int, profile: str) -> None:
         folder = Path(name)
         write(mapped.design, folder, sizes=True, stimulus=stimulus.size)
         command = simulate.build("icarus", folder)
-        got = simulate.simulate(command, mapped.design, stimulus, folder, arguments=["+vcd"])
-        found = toggles.counted(folder / "snnc.vcd")
+        # The waveform of a large network is larger than a disk, so it is read while it is written.
+        os.mkfifo(folder / "snnc.vcd")
+        with ThreadPoolExecutor(1) as reader:
+            counted = reader.submit(toggles.counted, folder / "snnc.vcd")
+            try:
+                got = simulate.simulate(
+                    command, mapped.design, stimulus, folder, arguments=["+vcd"], seconds=86_400
+                )
+            finally:  # a reader that never saw a writer would wait for one
+                with suppress(OSError):
+                    os.close(os.open(folder / "snnc.vcd", os.O_WRONLY | os.O_NONBLOCK))
+            found = counted.result()
     compared(graph, q, got)
     cycles = float(got.activity["cycles"].mean())
     lines = [
@@ -221,12 +277,14 @@ def _fitted(graph: SnnGraph, profile: str) -> tuple[Units, Mapped]:
     return found, mapped
 
 
-def _simulated(graph: SnnGraph, made: Design, q: Rows) -> tuple[simulate.Simulated, float]:
+def _simulated(
+    graph: SnnGraph, made: Design, q: Rows, simulator: str = "verilator"
+) -> tuple[simulate.Simulated, float]:
     stimulus = files.stream(q, [node.name for node in graph.encoders])
     with tempfile.TemporaryDirectory(prefix="snnc-") as name:
         folder = Path(name)
         write(made, folder, sizes=True, stimulus=stimulus.size)
-        command = simulate.build("verilator", folder)
+        command = simulate.build(simulator, folder)
         began = time.perf_counter()
         found = simulate.simulate(command, made, stimulus, folder)
     return found, time.perf_counter() - began
@@ -289,12 +347,17 @@ def main() -> None:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fpga", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("random").add_argument("--count", type=int, default=300)
+    command = commands.add_parser("random")
+    command.add_argument("--count", type=int, default=300)
+    command.add_argument("--external", action="store_true", help="fetch weights from an external memory")
     commands.add_parser("perceptron").add_argument("folder", type=Path)
     command = commands.add_parser("convert")
     command.add_argument("network", help="of the corpus, or zoo:NAME")
     command.add_argument("folder", type=Path)
     command.add_argument("--shared", type=Path, default=corpus_data.DEFAULT)
+    command = commands.add_parser("lanes")
+    command.add_argument("artefact", type=Path)
+    command.add_argument("--profile", default="ecp5-85")
     for name in ("images", "density", "toggles", "microcontroller"):
         command = commands.add_parser(name)
         command.add_argument("artefact", type=Path)
@@ -304,16 +367,19 @@ def main() -> None:
         if name != "density":
             command.add_argument("--count", type=int, default=100 if name == "images" else 5)
         if name == "images":
+            command.add_argument("--simulator", choices=simulate.SIMULATORS, default="verilator")
             command.add_argument("--cost-model", type=Path, help="TOML, as `snnc report` reads it")
     given = parser.parse_args()
     match given.command:
         case "random":
-            random(given.count)
+            random(given.count, external=given.external)
         case "convert":
             networks.write(given.network, given.folder, given.shared)
         case "images":
             model = MODELS["45nm"] if given.cost_model is None else read_model(given.cost_model)
-            images(given.artefact, given.rows, given.count, given.profile, model)
+            images(given.artefact, given.rows, given.count, given.profile, model, given.simulator)
+        case "lanes":
+            by_lanes(given.artefact, given.profile)
         case "toggles":
             changes(given.artefact, given.rows, given.count, given.profile)
         case "microcontroller":

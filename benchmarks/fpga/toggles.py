@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ TOP = ("snnc_tb", "dut")
 """Where the design stands in the test bench; what is beside it is not counted."""
 
 COUNTED = ("wire", "reg")
+UNKNOWN = re.compile("[xz]")
 
 
 def counted(path: Path) -> dict[str, int]:
@@ -61,6 +63,8 @@ def _changed(old: str, new: str) -> int:
     """Return in how many bits two values differ; leading bits that are left out repeat 0, x or z."""
     if not old:
         return 0
+    if not UNKNOWN.search(old + new):
+        return (int(old, 2) ^ int(new, 2)).bit_count()
     width = max(len(old), len(new))
     return sum({a, b} == {"0", "1"} for a, b in zip(_padded(old, width), _padded(new, width), strict=True))
 

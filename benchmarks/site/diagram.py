@@ -175,7 +175,8 @@ FPGA_CORE = Picture(
         "fan-out of each spike by tables of rows and columns, address the weights, and give addresses and "
         "payloads to lanes, which multiply and add into the potentials. fire reads potentials, counts, "
         "thresholds, biases and tables, and writes the maps of spikes. send gives the potentials of the "
-        "read-out as y. A program in a memory starts scan, fire and send through a sequencer."
+        "read-out as y. A program in a memory starts scan, fire and send through a sequencer. Weights that "
+        "do not fit come from an SDRAM into the memory of weights."
     ),
     (1000, 440),
     (
@@ -192,6 +193,7 @@ FPGA_CORE = Picture(
         Box("spikes\na map per step", 15, 200, 140, 48, kind="file"),
         Box("rows, columns", 270, 200, 130, 44, kind="file"),
         Box("weights, int8", 640, 90, 150, 44, kind="file"),
+        Box("SDRAM, where needed", 640, 15, 170, 44, kind="file"),
         Box("potentials", 860, 202, 120, 44, kind="file"),
         Box("y, valid/ready", 850, 15, 140, 44, kind="file"),
         Box("counts", 860, 322, 120, 44, kind="file"),
@@ -208,6 +210,7 @@ FPGA_CORE = Picture(
         Flow(((400, 222), (424, 222))),
         Flow(((571, 200), (571, 112), (634, 112)), "address", (601, 104)),
         Flow(((715, 134), (715, 194))),
+        Flow(((715, 59), (715, 84))),
         Flow(((580, 224), (634, 224)), "payload", (607, 242)),
         Flow(((816, 224), (854, 224)), both=True),
         Flow(((900, 252), (900, 290), (760, 290), (760, 314)), both=True),

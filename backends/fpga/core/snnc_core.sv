@@ -23,6 +23,7 @@ module snnc_core #(
     parameter INPUT_DEPTH = 65,
     parameter STEPS = 1,             // whether populations follow step functions, or counts are pooled
     parameter MAXIMA = 1,            // whether maxima are taken
+    parameter EXTERNAL = 0,          // whether weights are fetched from an external memory
     parameter PROGRAM = "program.hex",
     parameter WEIGHTS = "weights.hex",
     parameter HEADS = "heads.hex",
@@ -42,12 +43,18 @@ module snnc_core #(
     output wire        m_tlast,
     input  wire        m_tready,
     output wire        mark,         // a population has run all its steps, for those who watch
-    output wire [15:0] mark_id
+    output wire [15:0] mark_id,
+    // external memory: a run of words of 16 bits is asked for, and comes in order
+    output wire        x_start,
+    output wire [23:0] x_addr,
+    output wire [23:0] x_beats,
+    input  wire        x_beat,
+    input  wire [15:0] x_data
 );
     localparam WORD = LANES * SW > IW ? LANES * SW : IW;
     localparam PW = SW > IW ? SW : IW;
 
-    localparam [7:0] PRESET = 32, ADD = 33, FIRE = 34, SEND = 35, MARK = 36, IMAGE = 37, RESTART = 38;
+    localparam [7:0] PRESET = 32, ADD = 33, FIRE = 34, SEND = 35, MARK = 36, IMAGE = 37, RESTART = 38, LOAD = 39;
 
     // Registers that a program sets
     reg [AW-1:0] src, src_y, src_x, src_c, rows, columns, blocks_in, head_rows, head_columns;
@@ -55,6 +62,8 @@ module snnc_core #(
     reg [AW-1:0] pixels, blocks, parameter_base, constant, points, target_s, target_v;
     reg [NW-1:0] limit, capacity;
     reg [7:0] lane_low, lane_high;
+    reg [AW-1:0] fetched;
+    reg [23:0] external;
     reg [5:0] reading;               // bytes(2) maximum vector every input
     reg [7:0] rule;                  // last quiet stepped difference capped memory constant bias
 
@@ -71,8 +80,9 @@ module snnc_core #(
     wire start_add = decode && opcode == ADD;
     wire start_fire = decode && (opcode == FIRE || opcode == PRESET);
     wire start_send = decode && opcode == SEND;
-    wire scan_busy, taps_busy, lanes_busy, fire_busy, send_busy, listed;
-    wire working = scan_busy || listed || taps_busy || lanes_busy || fire_busy || send_busy;
+    wire start_load = EXTERNAL != 0 && decode && opcode == LOAD;
+    wire scan_busy, taps_busy, lanes_busy, fire_busy, send_busy, load_busy, listed;
+    wire working = scan_busy || listed || taps_busy || lanes_busy || fire_busy || send_busy || load_busy;
     wire take = s_tvalid && s_tready;
     wire whole = received == inputs - 1'b1;
 
@@ -85,7 +95,7 @@ module snnc_core #(
             FETCH: state <= DECODE;
             DECODE: begin
                 pc <= opcode == RESTART ? {AW{1'b0}} : pc + 1'b1;
-                state <= start_add || start_fire || start_send ? BUSY : opcode == IMAGE ? TAKE : FETCH;
+                state <= start_add || start_fire || start_send || start_load ? BUSY : opcode == IMAGE ? TAKE : FETCH;
                 received <= 0;
                 case (opcode)
                     0: src <= AW'(value);
@@ -115,6 +125,8 @@ module snnc_core #(
                     24: points <= AW'(value);
                     25: target_v <= AW'(value);
                     26: inputs <= AW'(value);
+                    27: external <= value;
+                    28: fetched <= AW'(value);
                     default: ;
                 endcase
             end
@@ -208,8 +220,27 @@ module snnc_core #(
         .write_addr(lanes_write_addr), .sums(lanes_out)
     );
 
+    wire load_write;
+    wire [AW-1:0] load_addr;
+    wire [LANES*8-1:0] load_word;
+
+    generate
+        if (EXTERNAL != 0) begin : fetching
+            snnc_load #(.LANES(LANES), .AW(AW)) load (
+                .clk(clk), .rst(rst), .start(start_load), .busy(load_busy), .words(fetched), .target(AW'(value)),
+                .beats(x_beats), .beat(x_beat), .data(x_data), .write(load_write), .write_addr(load_addr),
+                .word(load_word)
+            );
+        end else begin : resident
+            wire unused_beat = &{1'b0, x_beat, x_data, fetched};
+            assign {load_busy, load_write, load_addr, load_word, x_beats} = 0;
+        end
+    endgenerate
+    assign x_start = start_load;
+    assign x_addr = external;
+
     snnc_ram #(.WIDTH(LANES*8), .DEPTH(WEIGHT_DEPTH), .AW(AW), .INIT(WEIGHTS)) weight_words (
-        .clk(clk), .we(1'b0), .waddr({AW{1'b0}}), .wdata({LANES*8{1'b0}}),
+        .clk(clk), .we(load_write), .waddr(load_addr), .wdata(load_word),
         .re(weight_read), .raddr(weight_addr), .rdata(weights)
     );
 

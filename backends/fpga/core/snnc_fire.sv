@@ -194,20 +194,150 @@ module snnc_fire #(
     endgenerate
 
 `ifdef FORMAL
-    // Proved by induction: pixels, blocks and breakpoints stay within the population.
     reg begun = 0;
     always @(posedge clk) begin
         begun <= 1;
         if (!begun) assume (rst);
-        assume (pixels != 0 && blocks != 0 && points != 0);
-        if (begun) assume ($stable({pixels, blocks, points}));
+        assume (pixels != 0 && blocks != 0 && points != 0 && points <= 2);
+        if (begun) assume ($stable({pixels, blocks, points, potentials, constants, parameters, target, limit, capacity,
+                                    quiet, add_bias, add_constant, memory, capped, difference, stepped}));
         if (begun && state != IDLE) begin
-            assert (state <= CHANGE && block < blocks);
-            if (state == PARAMETERS) assert (got <= LAST);
-            else assert (pixel < pixels);
-            if (state == POINT || state == COMPARE || state == TAKE) assert (point < points);
+            assert (state <= CHANGE && block < blocks && (state == PARAMETERS || pixel < pixels));
+            if (state != PARAMETERS) assert ((state == PRESET) == presetting);
+            if (state == CONSTANT) assert (add_constant);
+            if (state == LOAD || state == CONSTANT) assert (point == 0);
+            if (state == POINT || state == COMPARE || state == TAKE) assert (point < points && !difference && stepped);
+            if (state == COUNT) assert (!difference && !stepped);
+            if (state == CHANGE) assert (difference || stepped);
         end
     end
+
+`ifndef FORMAL_NEURON
+    // Proved by induction: parameters are those of the block, breakpoints those that lie behind them, and potentials,
+    // counts and spikes are read and written at the word of pixel and block. Two breakpoints stand for any number.
+    reg [AW-1:0] asked;
+    (* anyconst *) wire [(LANES*VW << AW)-1:0] words; // of the parameters
+    wire [AW-1:0] base = parameters + block * (AW'(4) + (points << 1));
+    wire [AW-1:0] word = pixel * blocks + block;
+    `define WORD(place) words[((place) & {AW{1'b1}}) * LANES*VW +: LANES*VW]
+    always @(posedge clk) begin
+        if (parameter_read) asked <= parameter_addr;
+        assume (parameter_data == `WORD(asked));
+        if (begun && state == PARAMETERS) begin
+            assert (got <= LAST && parameter_addr == AW'(base + got));
+            if (got != 0) assert (asked == AW'(parameter_addr - 1'b1));
+            if (got > 1) assert (theta == `WORD(base));
+            if (got > 2) assert (bias == `WORD(base + 1));
+            if (got > 3) assert (first == `WORD(base + 2));
+        end else if (begun && state != IDLE) begin
+            assert (theta == `WORD(base) && bias == `WORD(base + 1));
+            assert (first == `WORD(base + 2) && floor == `WORD(base + 3));
+            assert (at == word && offset == word && point_addr == AW'(base + 4));
+        end
+        if (begun) case (state)
+            READ: assert (v_read && n_read && v_read_addr == AW'(potentials + word));
+            LOAD: begin
+                assert (parameter_addr == point_addr);
+                assert (!add_constant || (v_read && v_read_addr == AW'(constants + word)));
+            end
+            CONSTANT: assert (parameter_addr == point_addr);
+            POINT: assert (parameter_addr == AW'(point_addr + 2 * point));
+            COMPARE: assert (parameter_addr == AW'(asked + 1) && asked == AW'(point_addr + 2 * point));
+            TAKE: assert (parameter_addr == AW'(asked + 1) && asked == AW'(point_addr + 2 * point + 1));
+            default: ;
+        endcase
+        if (begun && v_write) assert (v_write_addr == AW'(potentials + word));
+        if (begun && s_write) assert (s_addr == AW'(target + word));
+    end
+`else
+    // Proved by induction: every lane writes what the definition of the neuron says (snnc/simulation/reference.py,
+    // `fire`), for all potentials, counts, parameters and settings. Assumed is what holds for every network: bits as
+    // they were proved for it, positive thresholds, counts from 0 to the capacity, sorted breakpoints, a negative
+    // threshold only where at most one spike leaves. Which words these are is proved above.
+    localparam WW = VW + NW + 2; // nothing below overflows
+    generate
+        for (lane = 0; lane < LANES; lane = lane + 1) begin : specified
+            `define OF(packed) $signed(packed[lane*VW +: VW])
+            (* anyconst *) wire signed [VW-1:0] edge0, edge1, value0, value1; // breakpoints, and what follows each
+            reg signed [VW-1:0] v0, c0;
+            reg signed [NW-1:0] n0;
+            wire signed [WW-1:0] own = lanes[lane].m, count = lanes[lane].n, sent = lanes[lane].s,
+                                 theta0 = `OF(theta), lowest = `OF(floor), most = $signed(limit),
+                                 room = $signed(capacity);
+            wire signed [WW-1:0] loaded = WW'(v0) + (add_bias ? WW'(`OF(bias)) : 0);
+            wire signed [WW-1:0] m0 = loaded + (add_constant ? WW'(c0) : 0);
+
+            // s = clip(floor(m0 / theta), low, high), said by what is left: less than theta unless s is as high as it
+            // may be, and not negative unless it is as low. A potential above the negative threshold takes nothing back.
+            wire signed [WW-1:0] high = capped && room - n0 < most ? room - n0 : most;
+            wire signed [WW-1:0] low = !memory ? 0 : n0 < most ? 0 - WW'(n0) : -most;
+            wire signed [WW-1:0] taken = (sent[0] ? theta0 : 0) + (sent[1] ? theta0 <<< 1 : 0) -
+                                         (sent[2] ? theta0 <<< 2 : 0); // s theta, for spikes of three bits at most
+            wire hesitant = m0 < 0 && m0 >= lowest;
+            wire floored = sent >= low && sent <= high && (hesitant ? sent == 0 :
+                           (sent == high || own < theta0) && (sent == low || own >= 0));
+
+            // s = clip(K(m0) - n0, -limit, limit)
+            wire [1:0] below = 2'(m0 >= edge0) + 2'(points > 1 && m0 >= edge1);
+            wire signed [WW-1:0] stair = below == 0 ? theta0 : below == 1 ? WW'(value0) : WW'(value1);
+            wire signed [WW-1:0] wish = (difference ? m0 : stair) - n0;
+            wire signed [WW-1:0] change = wish > most ? most : wish < -most ? -most : wish;
+            wire signed [WW-1:0] so_far = point > 1 && m0 >= edge1 ? WW'(value1) :
+                                          point > 0 && m0 >= edge0 ? WW'(value0) : theta0;
+
+            always @(posedge clk) begin
+                if (state == LOAD) begin
+                    v0 <= `OF(v_data);
+                    n0 <= $signed(n_data[lane*NW +: NW]);
+                end
+                if (state == CONSTANT) c0 <= `OF(v_data);
+                if (state == COMPARE) assume (`OF(parameter_data) == (point == 0 ? edge0 : edge1));
+                if (state == TAKE) assume (`OF(parameter_data) == (point == 0 ? value0 : value1));
+                assume (most >= 0 && most < (1 << (SW - 1)) && most < (1 << (VW - 1)) && SW <= 3);
+                if (state == COUNT || state == CHANGE || state == POINT || state == COMPARE || state == TAKE) begin
+                    assume (m0 == WW'($signed(m0[VW-1:0])));
+                    if (difference || stepped) begin
+                        assume (edge0 <= edge1);
+                        assume (wish == WW'($signed(wish[VW-1:0])));
+                        assume (wish + n0 == WW'($signed(NW'(wish + n0))));
+                    end else begin
+                        assume (theta0 > 0 && lowest <= 0 && (lowest == 0 || most <= 1));
+                        assume (n0 >= 0 && n0 + most < (1 << (NW - 1)) && (!capped || n0 <= room));
+                    end
+                end
+                if (begun) case (state)
+                    CONSTANT: assert (lanes[lane].m == VW'(loaded) && sent == 0 && count == n0 && lanes[lane].step == theta0);
+                    COUNT: begin
+                        assert (own == m0 - taken && count == n0 + sent && sent <= high && sent >= low);
+                        if (sent > 0) assert (own >= 0);
+                        if (sent < 0) assert (own < theta0 && m0 < lowest);
+                    end
+                    POINT, COMPARE, TAKE: begin
+                        assert (own == m0 && count == n0 && lanes[lane].step == so_far);
+                        if (state == TAKE) assert (lanes[lane].above == (point == 0 ? m0 >= edge0 : m0 >= edge1));
+                    end
+                    CHANGE: assert (own == m0 && count == n0 && (difference || lanes[lane].step == stair));
+                    default: ;
+                endcase
+
+                // What is written
+                if (begun && state == PRESET) begin
+                    assert (v_write && !s_write && n_write == !quiet && n_out[lane*NW +: NW] == 0);
+                    assert (`OF(v_out) == (quiet ? 0 : `OF(first)));
+                end else if (begun && v_write) begin
+                    assert (n_write && s_write == !quiet);
+                    if (difference || stepped) begin
+                        assert (`OF(v_out) == m0 && $signed(s_out[lane*SW +: SW]) == change);
+                        assert ($signed(n_out[lane*NW +: NW]) == n0 + change);
+                    end else begin
+                        assert (floored && `OF(v_out) == m0 - taken && s_out[lane*SW +: SW] == lanes[lane].s);
+                        assert ($signed(n_out[lane*NW +: NW]) == n0 + sent);
+                    end
+                end
+            end
+        end
+    endgenerate
+`endif
 `endif
 endmodule
 

@@ -136,6 +136,52 @@ module snnc_taps #(
         tap_payload <= late_payload;
         tap_spikes <= late_spikes;
     end
+
+`ifdef FORMAL
+    // Proved by induction, for any contents of the tables: a tap comes of a lane that fired, and of a row, a column and
+    // a block that the entry of its word describes; both addresses are the sums of what lies there. With the tables of
+    // a network these sums stay within its memories: backends/fpga/addresses.py.
+    reg started = 0;
+    (* anyconst *) wire [(2*AW << AW)-1:0] rows, columns;
+    `define LINE(table, place) table[((place) & {AW{1'b1}}) * 2*AW +: 2*AW]
+    reg [AW-1:0] asked_row, asked_column;
+    // What a tap is made of: beside `late`, and beside `tap`
+    reg [AW-1:0] row_1, column_1, block_1, weight_1, potential_1, row_2, column_2, block_2, weight_2, potential_2;
+    reg [7:0] lane_1, lane_2;
+    wire [2*AW-1:0] down = `LINE(rows, row_2), across = `LINE(columns, column_2);
+    integer j;
+    always @(posedge clk) begin
+        started <= 1;
+        if (read) {asked_row, asked_column} <= {row_addr, column_addr};
+        {row_1, column_1, block_1} <= {row_addr, column_addr, block};
+        {weight_1, potential_1, lane_1} <= {weight_block, potential_block, whole || from_input ? 8'd0 : index};
+        {row_2, column_2, block_2, weight_2, potential_2, lane_2} <=
+            {row_1, column_1, block_1, weight_1, potential_1, lane_1};
+        if (!started) assume (rst);
+        assume (row_tap == `LINE(rows, asked_row) && column_tap == `LINE(columns, asked_column));
+        assume (blocks != 0);
+        if (started) assume ($stable({from_input, whole, blocks, weights_lane, potentials}));
+        if (valid) assume (entry[4*AW +: AW] != 0 && entry[2*AW +: AW] != 0 && (whole || next_left != 0));
+        if (started && have) begin
+            assert (row < row_count && column < column_count && block < blocks);
+            assert (row_addr == AW'(row_start + row) && column_addr == AW'(column_start + column));
+            if (!whole && !from_input) begin
+                assert (left != 0 && 32'(index) < LANES && spike != 0);
+                for (j = 0; j < LANES; j = j + 1) if (left[j]) assert (word[j*SW +: SW] != 0);
+            end
+        end
+        if (started && late) begin
+            assert (asked_row == row_1 && asked_column == column_1 && late_block == block_1 && block_1 < blocks);
+            assert (late_weight == AW'(weight_1 + lane_1 * weights_lane) && 32'(lane_1) < LANES);
+            assert (late_potential == AW'(potentials + potential_1));
+        end
+        if (started && tap) begin
+            assert (tap_weight == AW'(weight_2 + lane_2 * weights_lane + down[AW-1:0] + across[AW-1:0] + block_2));
+            assert (tap_potential == AW'(potentials + potential_2 + down[2*AW-1:AW] + across[2*AW-1:AW] + block_2));
+            assert (block_2 < blocks && 32'(lane_2) < LANES);
+        end
+    end
+`endif
 endmodule
 
 `default_nettype wire

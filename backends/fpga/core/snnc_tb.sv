@@ -18,10 +18,34 @@ module snnc_tb;
     wire [31:0] m_tdata;
     wire [15:0] mark_id;
 
+    integer filled = 0;        // values of external.hex that were sent, before any image
+`ifdef SNNC_EXTERNAL
+    reg [15:0] external [0:`SNNC_EXTERNAL-1];
+    wire filling = filled < `SNNC_EXTERNAL;
+    initial $readmemh("external.hex", external);
+
+    wire [3:0] command;
+    wire [1:0] bank;
+    wire [12:0] address;
+    wire drive;
+    wire [15:0] to_chip, from_chip;
+
+    snnc_sdram_model #(.DEPTH(`SNNC_EXTERNAL), .POWER(`SNNC_POWER), .REFRESH(`SNNC_REFRESH)) chip (
+        .clk(!clk), .command(command), .bank(bank), .address(address), .drive(drive), .to_chip(to_chip),
+        .from_chip(from_chip)
+    );
+`else
+    wire filling = 0;
+`endif
+
     snnc_network dut (
         .clk(clk), .rst(rst), .s_tdata(s_tdata), .s_tvalid(s_tvalid), .s_tlast(s_tlast), .s_tready(s_tready),
         .m_tdata(m_tdata), .m_tvalid(m_tvalid), .m_tlast(m_tlast), .m_tready(m_tready), .mark(mark),
         .mark_id(mark_id)
+`ifdef SNNC_EXTERNAL
+        , .sdram_command(command), .sdram_bank(bank), .sdram_address(address), .sdram_drive(drive),
+        .sdram_to_chip(to_chip), .sdram_from_chip(from_chip)
+`endif
     );
 
     initial begin
@@ -55,7 +79,8 @@ module snnc_tb;
         noise <= cycle == 0 ? 32'h2545F491 ^ stall : {noise[30:0], noise[31] ^ noise[21] ^ noise[1] ^ noise[0]};
         rst <= cycle < 4 || (reset_at != 0 && cycle >= reset_at && cycle < reset_at + 3);
         taken <= s_tvalid && s_tready;
-        if (s_tvalid && s_tready) begin
+        if (s_tvalid && s_tready && filling) filled <= filled + 1;
+        else if (s_tvalid && s_tready) begin
             if (sent % inputs == 0) begun <= cycle;
             sent <= sent + 1;
         end
@@ -75,6 +100,7 @@ module snnc_tb;
         end
         if (rst && cycle > 4) begin // the image begins anew
             $fwrite(states_file, "reset\n");
+            filled <= 0;
             sent <= row * inputs;
             got <= row * outputs;
         end
@@ -87,9 +113,12 @@ module snnc_tb;
     // Drivers change between the edges.
     always @(negedge clk) begin
         if (!s_tvalid || taken || rst) begin // what is offered stays until it is taken
-            s_tvalid <= !rst && sent < rows * inputs && !pause;
+            s_tvalid <= !rst && (filling || sent < rows * inputs) && !pause;
             s_tdata <= stimulus[sent < rows * inputs ? sent : 0];
-            s_tlast <= sent % inputs == inputs - 1;
+            s_tlast <= !filling && sent % inputs == inputs - 1;
+`ifdef SNNC_EXTERNAL
+            if (filling) s_tdata <= external[filled];
+`endif
         end
         m_tready <= !deaf;
     end
