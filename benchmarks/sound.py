@@ -57,12 +57,18 @@ def counted(values: np.ndarray) -> np.ndarray:
 class Network:
     """A network of one hidden layer, trained by Adam on cross-entropy with dropped inputs; seeded.
 
-    It is trained on inputs that are smoothed over time and channels and centred: part of its first layer.
+    It is trained on inputs that are smoothed over two axes and centred: part of its first layer.
+
+    Args:
+        x: (n, inputs), float32.
+        y: (n,) digits.
+        seed: of weights and order.
+        first: length of the first axis of an input: steps of a sound, rows of an image.
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, seed: int = 0) -> None:
+    def __init__(self, x: np.ndarray, y: np.ndarray, seed: int = 0, first: int = STEPS) -> None:
         rng = np.random.default_rng(seed)
-        smooth = np.kron(_kernel(STEPS, SPREAD[0]), _kernel(x.shape[1] // STEPS, SPREAD[1])).astype(
+        smooth = np.kron(_kernel(first, SPREAD[0]), _kernel(x.shape[1] // first, SPREAD[1])).astype(
             np.float32
         )
         x = x @ smooth
@@ -203,6 +209,7 @@ def main(data: Path, rows: int, learns: bool) -> None:
             each = sum(len(made.times) for made in parts[1]) / seconds
             judged(f"Spiketrum, {name}", each, f"{snr:.1f}", x, x_test, y, y_test)
     long = np.concatenate(test)[: 10 * RATE]
+    encoded(test[0], dictionaries["gammatones"], RATES[0])  # compiles the search, once in a process
     for rate in RATES:
         begin = time.process_time()
         encoded(long, dictionaries["gammatones"], rate)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from snnc.encoders import Dictionary, Spiketrum, delta_spikes, encoded, gammatones, learned, log_mel
+from snnc.encoders.spiketrum import _quick_length
 from snnc.errors import InputError, NonFiniteError, UsageError
 
 RATE = 8000
@@ -154,3 +155,17 @@ class TestOthers:
         assert (found[5:-5].argmax(axis=1) == band).all()
         with pytest.raises(InputError, match="silent"):
             log_mel(np.zeros(100), RATE)
+
+
+@pytest.mark.parametrize("least", [1, 2, 7, 255, 256, 80_255, 81_001])
+def test_lengths_of_quick_transforms(least: int) -> None:
+    found = _quick_length(least)
+    assert _is_smooth(found)
+    assert not any(map(_is_smooth, range(least, found)))
+
+
+def _is_smooth(n: int) -> bool:
+    for factor in (2, 3, 5):
+        while n % factor == 0:
+            n //= factor
+    return n == 1

@@ -20,7 +20,18 @@ from snnc.errors import TargetError
 from snnc.frontend.nir import Convention, lowered, read_nir
 from snnc.ir.snn import Encode, IntegrateFire, Presented, Readout, SnnGraph
 from snnc.numerics.quantisation import quantise_all
-from tests.nir_files import EXPORTERS, HIDDEN, STEPS, SpikingJelly, dense, frames, trains, vector, write
+from tests.nir_files import (
+    EXPORTERS,
+    HIDDEN,
+    STEPS,
+    SnnTorch,
+    SpikingJelly,
+    dense,
+    frames,
+    trains,
+    vector,
+    write,
+)
 
 nir = pytest.importorskip("nir")
 
@@ -81,6 +92,36 @@ def test_convolutions_pooling_delays_and_circles(tmp_path: Path) -> None:
         assert np.array_equal(trains(back, x)[population], train)
     assert isinstance(back[back.output], Readout)
     assert np.allclose(np.asarray(back.readout.decay), np.asarray(graph.readout.decay), atol=1e-6)
+
+
+def test_a_recurrent_neuron_of_snntorch_that_is_set_to_zero(tmp_path: Path) -> None:
+    """Its reset comes a step late, and takes with it what arrives then."""
+    nodes = {
+        "input": nir.Input(np.array([4])),
+        "lif": SnnTorch.node(4),
+        "own": nir.Linear(np.full((4, 4), 0.3, np.float32)),
+        "output": nir.Output(np.array([4])),
+    }
+    edges = [("input", "lif"), ("lif", "own"), ("own", "lif"), ("lif", "output")]
+    convention = {"exporter": "snntorch", "reset": "value"}
+    path = write(tmp_path / "a.nir", nodes, edges)
+    graph = lowered(read_nir(path), Convention.chosen(**convention), STEPS)
+    assert [node.refractory for node in graph.of_type(IntegrateFire)] == [1]
+    x, beta = frames(3, (4,)), np.float32(0.9)
+    mem, spikes = np.zeros((3, 4), np.float32), np.zeros((3, 4), np.float32)
+    expected = []
+    for t in range(STEPS):
+        lost = mem > 1
+        mem = np.where(lost, 0, beta * mem + x[:, t] + spikes @ np.full((4, 4), 0.3, np.float32)).astype(
+            np.float32
+        )
+        spikes = (mem > 1).astype(np.float32)
+        expected.append(spikes)
+    found = trains(graph, x)["lif"]
+    assert found.any()
+    assert (found == np.stack(expected)).mean() >= 0.999
+    back = trains(again(graph, convention, tmp_path / "b.nir"), x)["lif"]
+    assert np.array_equal(back, found)
 
 
 def test_signals(tmp_path: Path) -> None:

@@ -125,7 +125,8 @@ def _population_problems(
     if (limit < SEVERAL) if convention.several else (limit != 1):
         most = "as many spikes a step as its potential holds" if convention.several else "one spike a step"
         yield f"a neuron of {who} sends {most}, not {limit}", other
-    rest = int(convention.delayed and node.synapse_decay is not None and node.reset_to is not None)
+    loses = node.synapse_decay is not None or _hears_itself(graph, node)
+    rest = int(convention.delayed and loses and node.reset_to is not None)
     if node.refractory != rest:
         yield f"neurons of {who} do not rest for {node.refractory} steps", other
     if node.synapse_decay is not None and (not convention.filtered or node.bias.any()):
@@ -144,6 +145,12 @@ def _population_problems(
     taken = threshold if node.reset_by is None else node.reset_by
     if np.any(np.abs(taken - wanted) > CLOSE * wanted):
         yield f"a spike of {who}'s neurons takes another amount from the potential", other
+
+
+def _hears_itself(graph: SnnGraph, node: IntegrateFire) -> bool:
+    """Whether a recurrent connection brings the spikes of a population back."""
+    delays = {each.name for each in graph.of_type(Delay) if each.source == node.name}
+    return not delays.isdisjoint(graph.ancestors(node.inputs, within_step=True))
 
 
 def _decay(decay: NumberArray | None, channels: int) -> Numbers:

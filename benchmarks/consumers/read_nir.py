@@ -130,13 +130,23 @@ def _norse_cell(library: Any, n: int) -> Any:
 
 CASES: dict[str, list[tuple[str, Any, Any, dict[str, Any], bool]]] = {
     "snntorch": [
-        (f"{cell} {reset}", snntorch, maker, {"reset": ours}, cell == "Leaky")
+        (f"{cell} {reset}", snntorch, maker, {"reset": ours}, cell != "Synaptic")
         for reset, ours in (("subtract", "subtract"), ("zero", "value"))
         for cell, maker in (
             (
                 "Leaky",
                 lambda snn, ones, r=reset: snn.Leaky(
                     beta=0.9 * ones, threshold=ones, reset_mechanism=r, init_hidden=True
+                ),
+            ),
+            (
+                "Leaky, recurrent",
+                lambda snn, ones, r=reset: snn.RLeaky(
+                    beta=0.9 * ones,
+                    threshold=ones,
+                    linear_features=len(ones),
+                    reset_mechanism=r,
+                    init_hidden=True,
                 ),
             ),
             (
@@ -189,6 +199,7 @@ def compared(name: str, case: tuple[str, Any, Any, dict[str, Any], bool]) -> str
     import torch
 
     label, export, make, given, bias = case
+    torch.manual_seed(0)
     x = (np.random.default_rng(1).random((STEPS, ROWS, FEATURES)) < 0.3).astype(np.float32)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         graph, run = export(torch, make, bias)

@@ -4,7 +4,8 @@
 neurons through time; both need PyTorch, and nothing of snnc. ``table`` converts the former, ``table-
 leaky`` quantises the latter, and both print accuracy with 95 % intervals, on whole recordings and on
 their beginnings. ``frames`` writes the frames of both parts as .npz, for `snnc train` and `snnc eval`.
-Calibrated on training recordings, judged on ``test_dev``. ``speed`` times a step of an artefact in C.
+``fusion`` pairs images and spoken digits. Calibrated on training recordings, judged on ``test_dev``.
+``speed`` times a step of an artefact in C.
 """
 
 from __future__ import annotations
@@ -12,19 +13,23 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.streams import accumulated, leaky, speed
+from benchmarks.streams import accumulated, fusion, leaky, speed
 from benchmarks.streams.recordings import frames
 
 
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streams", description=__doc__)
-    parser.add_argument("what", choices=("train", "table", "frames", "train-leaky", "table-leaky", "speed"))
+    parser.add_argument(
+        "what", choices=("train", "table", "frames", "fusion", "train-leaky", "table-leaky", "speed")
+    )
     parser.add_argument("--streams", type=Path, required=True, help="folder of the recordings")
     parser.add_argument(
         "--network", type=Path, nargs="+", default=[Path("nmnist.onnx")], help="trained networks"
     )
     parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--data", type=Path, help="folder of MNIST, for ``fusion``")
+    parser.add_argument("--pool", type=int, default=1, help="pixels that ``frames`` adds up")
     parser.add_argument("--preset", default="graded")
     parser.add_argument("--kind", choices=("lif", "da-lif"), default="lif")
     asked = parser.parse_args()
@@ -32,7 +37,9 @@ def main() -> None:
         case "train":
             accumulated.train(asked.streams, asked.network[0], asked.epochs)
         case "frames":
-            frames(asked.streams, asked.network[0])
+            frames(asked.streams, asked.network[0], asked.pool)
+        case "fusion":
+            fusion.table(asked.streams, asked.data)
         case "train-leaky":
             leaky.train(asked.streams, asked.network[0], asked.epochs, asked.kind)
         case "table":

@@ -25,8 +25,16 @@ def recordings(folder: Path, part: str) -> tuple[NDArray[np.float32], NDArray[np
     return frames, labels.astype(np.int64)
 
 
-def frames(folder: Path, output: Path) -> None:
-    """Write the frames of both parts, uint8, as ``OUTPUT_train.npz`` and ``OUTPUT_test.npz``."""
+def frames(folder: Path, output: Path, pool: int) -> None:
+    """Write the frames of both parts, uint8, as ``OUTPUT_train.npz`` and ``OUTPUT_test.npz``.
+
+    Args:
+        folder: of the recordings.
+        output: what the files are called, and where.
+        pool: so many pixels in each direction are added up.
+    """
     for part, name in (("train", "train"), ("test_dev", "test")):
         x, y = recordings(folder, part)
+        side = SIDE // pool
+        x = x.reshape(len(x), FRAMES, 2, side, pool, side, pool).sum(axis=(4, 6))
         np.savez_compressed(output.with_name(f"{output.stem}_{name}.npz"), x=x.astype(np.uint8), y=y)

@@ -211,7 +211,8 @@ class _Lowering:
         return replace(value, terms=tuple(replace(t, delay=t.delay + steps) for t in value.terms))
 
     def _neurons(self, node: NirNode, value: _Value) -> _Value:
-        cell = cell_of(node, self._convention, value.shape, self._graph.path)
+        recurrent = node.name in self._graph.late
+        cell = cell_of(node, self._convention, value.shape, self._graph.path, recurrent=recurrent)
         terms = tuple(replace(term, factor=term.factor * cell.gain) for term in value.terms)
         value = replace(value, terms=terms, bias=value.bias * cell.gain + cell.bias)
         if cell.threshold is None:

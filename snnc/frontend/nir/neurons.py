@@ -67,8 +67,17 @@ def per_channel_of(node: NirNode, name: str, shape: Shape, path: Path) -> Number
     return spread[:, 0].copy()
 
 
-def cell_of(node: NirNode, convention: Convention, shape: Shape, path: Path) -> Cell:
+def cell_of(
+    node: NirNode, convention: Convention, shape: Shape, path: Path, *, recurrent: bool = False
+) -> Cell:
     """Return what a node of neurons of a shape does in a step.
+
+    Args:
+        node: the neurons.
+        convention: how they run.
+        shape: of them.
+        path: of the file.
+        recurrent: whether a recurrent connection brings their spikes back.
 
     Raises:
         UnsupportedModelError: a decay leaves 0 to 1, a threshold is not positive, or its exporter's rule has
@@ -109,7 +118,9 @@ def cell_of(node: NirNode, convention: Convention, shape: Shape, path: Path) -> 
     threshold = read("v_threshold")
     if threshold.min() <= 0:
         raise UnsupportedModelError(f"{path}: v_threshold of {node.name!r} is not positive: train it again")
-    resets = _resets(node, convention, threshold, decay, read("v_reset"), path)
+    # A delayed reset of filtered or recurrent neurons loses the step after the spike: v = 0 at its end.
+    loses = convention.delayed and (node.kind == "CubaLIF" or recurrent)
+    resets = _resets(node, convention, threshold, decay, read("v_reset"), path, loses=loses)
     return Cell(gain, bias, decay, synapse, _fires(threshold, convention), *resets)
 
 
@@ -145,6 +156,8 @@ def _resets(
     decay: FloatArray | None,
     value: Numbers,
     path: Path,
+    *,
+    loses: bool,
 ) -> tuple[FloatArray | None, FloatArray | None, int]:
     """Return what a spike sets the potential to, or takes from it, and the steps of rest."""
     if convention.reset is None:
@@ -157,9 +170,7 @@ def _resets(
             raise UnsupportedModelError(
                 f"{path}: v_reset of {node.name!r} is not zero, and its exporter knows zero alone"
             )
-        # A delayed reset of filtered neurons loses the step after the spike: v = 0 at its end.
-        rest = int(convention.delayed and node.kind == "CubaLIF")
-        return value.astype(np.float32), None, rest
+        return value.astype(np.float32), None, int(loses)
     by = threshold
     if convention.delayed and decay is not None:  # taken in the step after, when the leak has been
         if decay.min() <= 0:
