@@ -59,7 +59,7 @@ shuffled: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --random-order
 
 coverage: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
@@ -76,9 +76,10 @@ release: $(VENV)/.installed-release
 	for file in dist/*; do cmp $$file build/release/again/$$(basename $$file) || exit 1; done
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/python -m benchmarks.release.interpreters dist/*.whl
-	$(BIN)/python -m venv build/release/venv
-	build/release/venv/bin/python -m pip install -qq --disable-pip-version-check dist/*.whl
-	$(BIN)/python -m cyclonedx_py environment --output-reproducible --pyproject pyproject.toml \
+	$(BIN)/python -m venv --without-pip build/release/venv # so that the SBOM holds what snnc brings, and nothing else
+	$(BIN)/python -m pip --python build/release/venv install -qq --disable-pip-version-check dist/*.whl
+	sed 's/^dynamic = .*/version = "$(VERSION)"/' pyproject.toml > build/release/pyproject.toml
+	$(BIN)/python -m cyclonedx_py environment --output-reproducible --pyproject build/release/pyproject.toml \
 	    -o dist/snnc-$(VERSION).cdx.json build/release/venv/bin/python
 	$(BIN)/python -m benchmarks.release.dependencies > dist/snnc-$(VERSION).licences.md
 

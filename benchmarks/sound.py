@@ -79,7 +79,7 @@ class Network:
         layers = [
             part for a, b in pairwise(sizes) for part in (rng.normal(0, np.sqrt(2 / a), (a, b)), np.zeros(b))
         ]
-        first, second = [np.zeros_like(p) for p in layers], [np.zeros_like(p) for p in layers]
+        mean, square = [np.zeros_like(p) for p in layers], [np.zeros_like(p) for p in layers]
         total, step = EPOCHS * len(x) // BATCH, 0
         for _ in range(EPOCHS):
             for rows in np.array_split(rng.permutation(len(x)), len(x) // BATCH):
@@ -97,9 +97,9 @@ class Network:
                 rate = 2e-3 * (1 + np.cos(np.pi * min(1, step / total))) / 2
                 for k, move in enumerate(moves):
                     move = move + 1e-4 * layers[k]
-                    first[k] = 0.9 * first[k] + 0.1 * move
-                    second[k] = 0.999 * second[k] + 0.001 * move**2
-                    unbiased = first[k] / (1 - 0.9**step), second[k] / (1 - 0.999**step)
+                    mean[k] = 0.9 * mean[k] + 0.1 * move
+                    square[k] = 0.999 * square[k] + 0.001 * move**2
+                    unbiased = mean[k] / (1 - 0.9**step), square[k] / (1 - 0.999**step)
                     layers[k] -= rate * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
         layers[1] = layers[1] - centre @ layers[0] * self.scale
         layers[0] = smooth @ layers[0] * self.scale

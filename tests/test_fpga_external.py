@@ -116,15 +116,17 @@ def test_weights_are_fetched_once_for_an_image_where_currents_are_kept() -> None
 
 @needs_icarus
 @pytest.mark.parametrize(
-    "arguments", [("+stall=5",), ("+reset=15000",), ("+reset=9000", "+stall=2")], ids=str
+    ("arguments", "populations"),
+    [(("+stall=5",), 6), (("+reset=8500", "+stall=2"), 0), (("+reset=10200",), 2)],
+    ids=["pauses", "reset while weights are brought", "reset in an image"],
 )
-def test_pauses_and_resets_while_weights_are_brought_and_behind(
-    arguments: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_pauses_and_resets(arguments: tuple[str, ...], populations: int, tmp_path: Path) -> None:
     graph = NETWORKS["signed"]
     made = design(units(graph), 4, fetching=Fetching(12))
     q, got = simulated(graph, built(made, tmp_path), tmp_path, made, *arguments)
     assert_equal_to_reference(graph, q, got)
+    before = (tmp_path / "states.txt").read_text(encoding="ascii").partition("reset")[0]
+    assert before.count("population") == populations  # that were complete when the reset came
 
 
 @needs_icarus

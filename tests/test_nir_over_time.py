@@ -103,7 +103,7 @@ def test_a_recurrent_neuron_of_snntorch_that_is_set_to_zero(tmp_path: Path) -> N
         "output": nir.Output(np.array([4])),
     }
     edges = [("input", "lif"), ("lif", "own"), ("own", "lif"), ("lif", "output")]
-    convention = {"exporter": "snntorch", "reset": "value"}
+    convention: dict[str, Any] = {"exporter": "snntorch", "reset": "value"}
     path = write(tmp_path / "a.nir", nodes, edges)
     graph = lowered(read_nir(path), Convention.chosen(**convention), STEPS)
     assert [node.refractory for node in graph.of_type(IntegrateFire)] == [1]

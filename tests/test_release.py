@@ -60,6 +60,15 @@ def test_the_names_bear_the_one_version(built: list[Path]) -> None:
     assert re.search(rf"^version: {re.escape(snnc.__version__)}$", citation, re.MULTILINE)
 
 
+def test_the_sbom_learns_the_version() -> None:
+    """Its tool reads pyproject.toml, which leaves the version to the package."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (edit,) = re.findall(r"sed '(.+)' pyproject\.toml", makefile)
+    command = ["sed", edit.replace("$(VERSION)", snnc.__version__), "pyproject.toml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert tomllib.loads(done.stdout)["project"]["version"] == snnc.__version__
+
+
 def test_the_supported_versions_are_told(built: list[Path]) -> None:
     with ZipFile(built[1]) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith("dist-info/METADATA")]

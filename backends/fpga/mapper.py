@@ -156,12 +156,12 @@ def fitted(found: Units, device: Device) -> Mapped | str:
     whole = _fastest(found, device, lambda lanes: design(found, lanes))
     if isinstance(whole, Mapped) or not device.sdram_words:
         return whole
-    return _fastest(found, device, lambda lanes: _fetching(found, lanes, device))
+    return _fastest(found, device, lambda lanes: fetching_design(found, lanes, device))
 
 
 def narrowest(found: Units, device: Device) -> Design:
     """Return the design of a network that takes least of a part, whether it fits or not."""
-    return _fetching(found, 1, device) if device.sdram_words else design(found, 1)
+    return fetching_design(found, 1, device) if device.sdram_words else design(found, 1)
 
 
 def _fastest(found: Units, device: Device, laid_out: Callable[[int], Design]) -> Mapped | str:
@@ -182,7 +182,7 @@ def _fastest(found: Units, device: Device, laid_out: Callable[[int], Design]) ->
     return best or lacking
 
 
-def _fetching(found: Units, lanes: int, device: Device) -> Design:
+def fetching_design(found: Units, lanes: int, device: Device) -> Design:
     """Return a design that fetches weights, with as many of them on the chip as there is room for.
 
     Where the currents of all steps do not fit beside the potentials, weights are fetched in each step.

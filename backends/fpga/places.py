@@ -9,8 +9,8 @@ from math import prod
 from snnc.backends.fpga.units import ONE, Unit, Units
 from snnc.backends.fpga.views import Volume
 from snnc.ir.bounds import count_bounds, run_bounds
-from snnc.ir.operations import largest_spike
-from snnc.ir.snn import CountMaxPool, CurrentMaxPool, IntegrateFire, Readout, SnnGraph
+from snnc.ir.operations import largest_spike, operations
+from snnc.ir.snn import CountMaxPool, CurrentMaxPool, Encode, IntegrateFire, Readout, SnnGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,10 @@ def input_places(graph: SnnGraph) -> dict[str, int]:
     """Return where the values of each input lie, and the one behind them."""
     places: dict[str, int] = {}
     at = 0
-    for node in graph.encoders:
-        places[node.name] = at
-        at += prod(node.shape)
+    for node in operations(graph):
+        if isinstance(node, Encode):
+            places[node.name] = at
+            at += prod(node.shape)
     places[ONE] = at
     return places
 

@@ -33,7 +33,7 @@ from snnc.backends.fpga import files, simulate
 from snnc.backends.fpga.additions import TooFew
 from snnc.backends.fpga.layout import Design
 from snnc.backends.fpga.lowering import Fetching, design
-from snnc.backends.fpga.mapper import LANES, Mapped, estimated, fitted, use
+from snnc.backends.fpga.mapper import LANES, Mapped, estimated, fetching_design, fitted, use
 from snnc.backends.fpga.parts import device
 from snnc.backends.fpga.units import Units, units
 from snnc.errors import UsageError
@@ -205,16 +205,18 @@ def by_lanes(path: Path, profile: str) -> None:
     graph = load(path).graph
     found, part = units(graph), device(profile)
     lines = []
-    for lanes in LANES:
-        made = design(found, lanes)
+    laid_out = [(f"{lanes}", design(found, lanes)) for lanes in LANES]
+    if part.sdram_words:
+        laid_out += [(f"{lanes}, SDRAM", fetching_design(found, lanes, part)) for lanes in LANES]
+    for which, made in laid_out:
         taken, estimate = use(made.sizes, part), estimated(found, made, graph.density)
         cycles = estimate.cycles
         spent = (estimate.adding, estimate.firing, estimate.maxima + estimate.fetching + estimate.rest)
         lines.append(
             [
-                *(f"{lanes}", f"{taken.blocks}", f"{taken.dsps}", f"{taken.luts:,}", f"{cycles:,}"),
+                *(which, f"{taken.blocks}", f"{taken.dsps}", f"{taken.luts:,}", f"{cycles:,}"),
                 *(f"{each / cycles:.1%}" for each in spent),
-                f"{estimate.useful / (cycles * lanes):.1%}",
+                f"{estimate.useful / (cycles * made.sizes.lanes):.1%}",
                 taken.beyond(part) or "",
             ]
         )

@@ -15,8 +15,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent.parent
-WIDE_COLUMNS, WIDE_CODE = 5, 50
-"""Columns of a table, and characters of code in it, from which on it may be wider than a page."""
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 
 
@@ -40,15 +38,8 @@ def on_page_content(html: str, **_: object) -> str:
 
 
 def on_post_page(output: str, **_: object) -> str:
-    """Name the search for screen readers, and let the keyboard reach code that scrolls."""
+    """Name the search for screen readers, and let the keyboard reach what may scroll: code and tables."""
     search = 'data-md-component="search" role="dialog"'
     named = output.replace(search, f'{search} aria-label="Search"')
     reached = named.replace("<pre><span></span><code>", '<pre tabindex="0"><span></span><code>')
-    return re.sub(r"<table>.*?</table>", lambda match: wide_reached(match[0]), reached, flags=re.DOTALL)
-
-
-def wide_reached(table: str) -> str:
-    """Let the keyboard reach a table that may be wider than the page: of many columns, or with long code."""
-    code = max(map(len, re.findall("<code>(.*?)</code>", table, re.DOTALL)), default=0)
-    wide = len(re.findall(r"<th\b", table)) > WIDE_COLUMNS or code > WIDE_CODE
-    return table.replace("<table>", '<table tabindex="0">', 1) if wide else table
+    return reached.replace("<table>", '<table tabindex="0">')
