@@ -50,14 +50,16 @@ def test_the_lists_hold_the_weight(
     if found is None:
         return
     assert found.bytes <= LARGEST_SHARE * weight.size
-    again = np.zeros_like(weight)
+    again = np.zeros(weight.shape, np.int8)
     k = 0
     for group in range(groups):
         for c in range(inputs):
             for ky in range(height):
                 for kx in range(width):
                     part = slice(found.first[k], found.first[k + 1])
-                    again[group * outputs + found.target[part], c, ky, kx] = found.weight[part]
+                    again[:, c, ky, kx][group * outputs + found.target[part].astype(np.intp)] = found.weight[
+                        part
+                    ]
                     k += 1
     np.testing.assert_array_equal(again, weight)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from snnc.encoders import Dictionary, Spiketrum, delta_spikes, encoded, gammatones, learned, log_mel
-from snnc.encoders.spiketrum import _quick_length
+from snnc.encoders.spiketrum import quick_length
 from snnc.errors import InputError, NonFiniteError, UsageError
 
 RATE = 8000
@@ -159,7 +159,7 @@ class TestOthers:
 
 @pytest.mark.parametrize("least", [1, 2, 7, 255, 256, 80_255, 81_001])
 def test_lengths_of_quick_transforms(least: int) -> None:
-    found = _quick_length(least)
+    found = quick_length(least)
     assert _is_smooth(found)
     assert not any(map(_is_smooth, range(least, found)))
 

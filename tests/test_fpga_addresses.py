@@ -18,7 +18,10 @@ from tests.fpga_networks import UNUSUAL
 from tests.spiking_graphs import graphs, random_graph
 
 
-@settings(max_examples=50, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
 @given(graphs(functions=(0,)), st.sampled_from((1, 4, 16)), st.sampled_from((None, 40, 10_000)))
 def test_no_program_leaves_its_memories(graph: SnnGraph, lanes: int, buffer: int | None) -> None:
     found = units(graph)

@@ -59,7 +59,10 @@ def universal(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path
 
 
 @needs_verilator
-@settings(max_examples=10, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=10,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
 @given(graphs(functions=(0,)), st.sampled_from((48, 100, 512)), st.booleans())
 def test_random_networks_in_verilator(
     universal: tuple[list[str], Path], graph: SnnGraph, buffer: int, at_once: bool

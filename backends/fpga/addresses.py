@@ -14,6 +14,7 @@ import numpy as np
 from snnc.backends.fpga import program as code
 from snnc.backends.fpga.external import external_beats
 from snnc.backends.fpga.layout import Design
+from snnc.errors import InternalError
 from snnc.ir.graph import IntArray
 
 Extent = tuple[str, int, int]
@@ -56,6 +57,10 @@ def _instructions(design: Design) -> Iterator[tuple[int, int, list[Extent]]]:
                 words, beats = registers["fetched"], external_beats(design.sizes.lanes)
                 runs = [_run("weights", value, words), _run("external", registers["external"], words * beats)]
                 yield place, opcode, runs
+            case code.MARK | code.RESTART:
+                continue  # neither reads nor writes a memory
+            case unknown:
+                raise InternalError(f"nothing is known of the addresses of instruction {unknown}")
 
 
 def _pairs(design: Design, name: str) -> IntArray:

@@ -116,7 +116,7 @@ def encoded(x: NDArray[np.floating], dictionary: Dictionary, spikes_per_second: 
     atoms = dictionary.atoms
     length = atoms.shape[1]
     count = max(1, round(spikes_per_second * len(sound) / dictionary.rate))
-    size = _quick_length(len(sound) + length - 1)
+    size = quick_length(len(sound) + length - 1)
     spectrum = np.fft.rfft(sound / largest, size)
     products = np.fft.irfft(spectrum * np.fft.rfft(atoms, size).conj(), size)[:, : len(sound)]
     blocks = -(-len(sound) // BLOCK)
@@ -134,7 +134,7 @@ def encoded(x: NDArray[np.floating], dictionary: Dictionary, spikes_per_second: 
     return made.first(count, sound, dictionary)
 
 
-def _quick_length(least: int) -> int:
+def quick_length(least: int) -> int:
     """Return the smallest product of 2, 3 and 5 from ``least`` on: other lengths take longer."""
     best = 1 << (least - 1).bit_length()
     fives = 1

@@ -72,7 +72,7 @@ class Stepper:
             if isinstance(node, snn.Readout)
         }
         self._counts: dict[str, list[NumberArray]] = {}
-        self._held = {
+        self._held: dict[str, deque[NumberArray]] = {
             node.name: deque([np.zeros((rows, *node.shape), self.kind)] * node.steps)
             for node in self.nodes
             if isinstance(node, snn.Delay)
@@ -88,7 +88,7 @@ class Stepper:
         Returns:
             What all nodes give, and of read-outs what they hold.
         """
-        values = {name: value.astype(self.kind) for name, value in given.items()}
+        values: dict[str, NumberArray] = {name: value.astype(self.kind) for name, value in given.items()}
         for node in self.nodes:
             values[node.name] = self._value(node, [values[name] for name in node.inputs])
         for node in self.nodes:
