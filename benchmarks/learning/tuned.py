@@ -62,7 +62,7 @@ def measure(path: Path, test: tuple[Any, Any], threads: int) -> Row:
 def lines(rows: Sequence[Row]) -> list[list[str]]:
     """Return the lines of the table: the last measurement of each network, setting and number of steps."""
     latest = {
-        (row["network"], row["recipe"]["fine_skip"], row["recipe"]["density"], row["timesteps"]): row
+        (row["network"], row["recipe"]["fine_skip"], row["recipe"].get("density"), row["timesteps"]): row
         for row in rows
     }
     found = []
