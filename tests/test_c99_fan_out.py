@@ -80,6 +80,14 @@ def test_long_lists_are_none() -> None:
 
 
 @needs_gcc
+def test_a_weight_without_synapses_is_left_out(tmp_path: Path) -> None:
+    graph = sparse(wide_graph(4), 0.0)
+    bundle = emitted(graph, tmp_path)
+    assert "fan_out_" not in (bundle / SOURCE).read_text(encoding="ascii")
+    compile_strictly(bundle, "-O1", "-c", SOURCE)
+
+
+@needs_gcc
 @pytest.mark.parametrize(
     "graph",
     [

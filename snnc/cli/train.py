@@ -47,7 +47,9 @@ class Request(Learning):
     "--arch",
     type=click.Choice((*ARCHITECTURES, *LEAKY)),
     required=True,
-    help="The network; see docs/training.md. lif and da-lif learn frames over time; see docs/time.md.",
+    metavar="NAME",
+    help=f"The network: {', '.join(ARCHITECTURES)}; see docs/training.md. {' and '.join(LEAKY)} learn frames "
+    "over time; see docs/time.md.",
 )
 @click.option(
     "--data",

@@ -88,6 +88,8 @@ def _listed(code: CodeBuilder, node: Weighted, out: Place, calls: list[Call], no
     found = None if groups == read.channels == wrote.channels else fan_out(weight, groups)
     if found is None:
         return False
+    if not found.weight.size:
+        return True  # no synapse, and no current
     tables = [
         code.table(node, role, values, what)
         for role, values, what in (
