@@ -143,7 +143,17 @@ def test_a_weight_that_is_none_at_first_never_grows() -> None:
     found = masks("random", weight)
     follow(found, weight, 0, STEPS, generator)
     assert not weight.detach()[:, 0].any()
-    assert int(found.masks[0].held.sum()) == round(0.2 * 70)
+    assert int(found.masks[0].held.sum()) == 0.2 * 80
+
+
+def test_a_network_that_is_sparse_enough_stays_as_it_is() -> None:
+    """As where a run of several T goes on with fewer steps: the density is that of all weights."""
+    weight, generator = parameter(), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        weight[2:] = 0
+    found = masks("gradient", weight)
+    follow(found, weight, 0, STEPS, generator)
+    assert int(found.masks[0].held.sum()) == 16
 
 
 def test_first_layers_stay_dense(material: Material) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from snnc.cli.given import refuse
 from snnc.cli.options import option_of
 from snnc.cli.quantities import FiniteRange, positive
 
@@ -40,9 +41,15 @@ class Learning:
     force: bool
 
     def recipe(self) -> dict[str, Any]:
-        """Return the arguments of a recipe, all but its losses."""
+        """Return the arguments of a recipe, all but its losses.
+
+        Raises:
+            UsageError: an option would have no effect.
+        """
         from snnc.training.recipe import read_names
 
+        if self.density is None:
+            refuse("is for sparse networks: give --density", "--regrow")
         return {
             "minutes": self.minutes,
             "epochs": self.epochs,

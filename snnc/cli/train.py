@@ -149,6 +149,8 @@ def command(terminal: Terminal, /, **options: Any) -> None:
         smoothing=request.smoothing,
         weight_decay=request.weight_decay,
     )
+    if course.levels is None:
+        refuse(f"is for networks with levels, and {request.arch} has none to train in integers", "--rounded")
     recipe = training_recipe(losses=request.losses(), **request.recipe())
     rows = read_named(request.data, ("x",), ("y",))
     folder = request.checkpoints or Path(f"{request.output}.training")

@@ -9,7 +9,7 @@ Sources: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016 (`
 Networks for Large-Scale Image Recognition", ICLR 2015 (`vgg16`, with batch normalisation and one dense
 layer); Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024 (`small`: its whitened stem, its
 three blocks of two convolutions); Howard et al., "Searching for MobileNetV3", ICCV 2019 (`mobilenetv3`: the
-small one, with a quarter of its strides for small images).
+small one, with fewer strides, for small images).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Weights that are no synapses: which are zero, and how that changes while a network learns.
 
 A weight that is zero at the start stays zero. With a density, the weights of every layer fall to that share
-by magnitude in the first third of the steps, by a cubic schedule. Then, until the last quarter, a share
-``0.3 (1 + cos(pi x)) / 2`` of those that are left is dropped at equal intervals, the smallest, and as many
-grow again elsewhere, from zero: those of the largest gradient, or any. The first layer, whose inputs are no
-spikes, and grouped convolutions stay dense, as for `compensate`.
+of all by magnitude in the first third of the steps, by a cubic schedule. Then, until the last quarter, a
+share ``0.3 (1 + cos(pi x)) / 2`` of those that are left is dropped at equal intervals, the smallest, and as
+many grow again elsewhere, from zero: those of the largest gradient, or any. The first layer, whose inputs are
+no spikes, and grouped convolutions stay dense, as for `compensate`.
 
 Sources: Shen et al., "ESL-SNNs: An Evolutionary Structure Learning Strategy for Spiking Neural Networks",
 NeurIPS 2023 (drop and regrow at constant density); Evci et al., "Rigging the Lottery: Making All Tickets
@@ -119,10 +119,11 @@ class Masks:
         """Drop weights, and let others grow."""
         density = 1.0 if self.density is None else self.density
         size = int(mask.possible.sum())
+        least = min(size, max(1, round(density * mask.possible.numel())))  # of all weights, zeros included
         first, last = _sparse_by(steps), SETTLED_BY * steps
         if step <= first:
-            share = density + (1 - density) * (1 - step / first) ** 3
-            mask.held = _largest(mask.weight.detach().abs(), mask.held, max(1, round(share * size)))
+            count = round(least + (size - least) * (1 - step / first) ** 3)
+            mask.held = _largest(mask.weight.detach().abs(), mask.held, count)
             return
         if step > last or self.regrow == "none":
             return
