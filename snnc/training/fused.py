@@ -140,15 +140,18 @@ def _width(x: Tensor) -> int:
 
 
 def _rows(x: Tensor) -> NumberArray:
-    """Return values as they lie, (rows, columns); bfloat16 as the integers that it is."""
+    """Return values as they lie, (rows, columns); bfloat16 as the integers that it is.
+
+    A view: what is written there is written into the values.
+    """
     x = x.detach()
     if x.dtype is torch.bfloat16:
         x = x.view(torch.int16)
     found: NumberArray
     if _last(x):
-        found = x.permute(0, 2, 3, 1).reshape(-1, _width(x) * x.shape[1]).numpy()
+        found = x.permute(0, 2, 3, 1).view(-1, _width(x) * x.shape[1]).numpy()
     else:
-        found = x.reshape(len(x), -1).numpy()
+        found = x.view(len(x), -1).numpy()
     return found if x.dtype is torch.float32 else found.view(np.uint16)
 
 
