@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnc.cli.inputs_outputs import keep_option, shape_option
+from snnc.cli.inputs_outputs import fix_option, keep_option, shape_option
 from snnc.cli.judging import task_option
 from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.learning import Learning, learning_options
@@ -47,6 +47,7 @@ class Request(Learning):
     rows_layout: str | None
     task: str | None
     shape: tuple[str, ...]
+    fix: tuple[str, ...]
     keep_output: tuple[str, ...]
     host: str
 
@@ -111,6 +112,7 @@ class Request(Learning):
 @rows_layout
 @task_option
 @shape_option
+@fix_option
 @keep_option
 @option_of("host")
 @click.pass_obj
@@ -255,6 +257,7 @@ def _conversion_options(request: Request) -> Options:
         threads=request.threads,
         task=task_of(request.task),
         shape=request.shape,
+        fix=request.fix,
         keep_output=request.keep_output,
         host=request.host,
     )
@@ -270,7 +273,7 @@ def _rows(located: Located, request: Request) -> Labelled:
 
     preprocessing = None if request.preprocess is None else Preprocessing.read(request.preprocess)
     if request.train is not None:
-        asked = ConvertOptions(shape=request.shape, keep_output=request.keep_output)
+        asked = ConvertOptions(shape=request.shape, fix=request.fix, keep_output=request.keep_output)
         inputs, outputs = names_of(located.path, asked)
         found = read_named(request.train, inputs, outputs, preprocessing)
         return Labelled(found.x, found.y, found.name, with_layout(found.preprocessing, request.rows_layout))
