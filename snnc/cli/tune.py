@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.given import refuse
 from snnc.cli.inputs_outputs import fix_option, keep_option, shape_option
 from snnc.cli.judging import task_option
 from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.learning import Learning, learning_options
 from snnc.cli.options import option_of, setting
+from snnc.cli.quantities import FiniteRange
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ class Request(Learning):
     learn: str | None
     fine_skip: bool
     finish: str | None
+    reverse: bool
+    channels: float | None
+    channel_score: str
     preset: str | None
     pipeline: str | None
     settings: tuple[str, ...]
@@ -50,6 +55,11 @@ class Request(Learning):
     fix: tuple[str, ...]
     keep_output: tuple[str, ...]
     host: str
+
+    @property
+    def prunes_channels(self) -> bool:
+        """Whether channels go, so that others may grow again."""
+        return self.channels is not None
 
 
 @click.command("tune", cls=Verb)
@@ -92,6 +102,24 @@ class Request(Learning):
     type=click.Choice(["rate", "bptt", "cycles"]),
     help="For spikes whose order matters, one a step: train the integers through all steps, back through "
     "their rates, through each step, or that in turns with local plasticity.",
+)
+@click.option(
+    "--reverse",
+    is_flag=True,
+    help="With --density: let the sparse network teach a denser one in turns, and prune that again.",
+)
+@click.option(
+    "--channels",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Share of the channels of every layer that are taken out while it learns; by default none.",
+)
+@click.option(
+    "--channel-score",
+    type=click.Choice(["gradient", "potential"]),
+    default="gradient",
+    show_default=True,
+    help="With --channels: which go, by the gradient of their gates, or by their potentials.",
 )
 @learning_options(
     rows="training rows",
@@ -140,10 +168,17 @@ def command(terminal: Terminal, /, model: str, **options: Any) -> None:
     choices: dict[str, Any] = {}
     if request.learn is not None:
         choices["learn"] = read_names(request.learn)
+    if request.density is None:
+        refuse("lets a sparse network teach: give --density", "--reverse")
+    if request.channels is None:
+        refuse("is for networks that lose channels: give --channels", "--channel-score")
     recipe = Recipe(
         losses=request.losses() or {},
         fine_skip=request.fine_skip,
         finish=request.finish,
+        reverse=request.reverse,
+        channels=request.channels,
+        channel_score=request.channel_score,
         **request.recipe(),
         **choices,
     )

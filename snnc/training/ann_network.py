@@ -33,6 +33,7 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.numerics.thresholds import HIGHEST_FLOOR
 from snnc.training.activations import activation, unknown_operator
+from snnc.training.channels import Gates
 from snnc.training.operators import (
     Run,
     convolved,
@@ -96,6 +97,7 @@ class AnnNetwork(nn.Module):
         counted: whether a run gives the counts, too; without them it is faster.
         momentum: weight of a batch in the running statistics of batch normalisations, in training mode.
         learned: its parameters.
+        gates: which channels of rectifiers there are; ``None`` for all.
     """
 
     def __init__(self, graph: ann.AnnGraph, timesteps: int | None = None) -> None:
@@ -122,6 +124,7 @@ class AnnNetwork(nn.Module):
         self.counted = True
         self.momentum = MOMENTUM
         self.learned: list[Parameter] = []
+        self.gates: Gates | None = None
         self._names: dict[tuple[str, str], str] = {}
         for number, node in enumerate(graph):
             for field in LEARNED.get(type(node), ()):
@@ -232,7 +235,14 @@ class AnnNetwork(nn.Module):
         safe = torch.where(dead, torch.ones_like(span), span)
         step = safe / (share * levels)
         most = torch.where(dead, 0.0, float(levels))
-        y, k = Levels.apply(x, shift - lowest, step, step, lowest - shift, most, START, self.counted)
+        gate = None if self.gates is None else self.gates.of(node.name)
+        # Silence where a channel is out; the gradient of its gate is what it would bring.
+        worth = step if gate is None else step * gate
+        if self.gates is not None and self.training:
+            self.gates.watch(node.name, x, shift, safe)
+        y, k = Levels.apply(x, shift - lowest, step, worth, lowest - shift, most, START, self.counted)
+        if k is not None and gate is not None:
+            k = k * per_channel(gate.detach(), len(node.shape))
         return y, k, floor
 
     def _silence(self, node: ann.AnnNode, floors: Sequence[Tensor | None]) -> Tensor | None:
@@ -361,6 +371,8 @@ class AnnNetwork(nn.Module):
                     fields |= {field: self._array(node, field) for field in ("mean", "variance")}
                 elif isinstance(node, ann.Relu) and self.has(node, "threshold"):
                     threshold, floor = self.limits(node)
+                    if self.gates is not None:
+                        threshold = self.gates.closed(node.name, threshold, floor)
                     fields["threshold"] = _numpy(threshold)
                     if floor is not None:
                         fields["floor"] = _numpy(floor)

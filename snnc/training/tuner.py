@@ -39,6 +39,7 @@ from snnc.passes import PASSES
 from snnc.pipeline import Context, PassRecord, Pipeline, run_pipeline
 from snnc.source.calibration import Calibration
 from snnc.training.ann_network import AnnNetwork
+from snnc.training.channels import ChannelGroups, Gates
 from snnc.training.fine import with_fine
 from snnc.training.judge import Judge, Measure
 from snnc.training.kept import Kept
@@ -98,6 +99,7 @@ class Tuner:
     _learned: ann.AnnGraph | None = None
     _clipped: ann.AnnGraph | None = None
     _untrained: str = ""
+    _groups: ChannelGroups | None = None
 
     def __call__(self, passes: Pipeline, graph: ann.AnnGraph, context: Context) -> Tuned:
         """Make a network for ``context.timesteps``.
@@ -186,7 +188,10 @@ class Tuner:
         tasks, errors = judged_tasks(self.tasks, targets)
         judge = Judge(held, targets, self.rows.labels_of(self.rows.held), tasks, errors)
         weights = loss_weights(self.recipe, tasks, self.rows.labels)
-        lowered, _ = bare.run(clipped, replace(context, diagnostics=[], findings={}))
+        lowered, _ = bare.whole().run(clipped, replace(context, diagnostics=[], findings={}))
+        if self.recipe.channels is not None:
+            self._groups = ChannelGroups.find(lowered, clipped)
+            self._groups.require_some(self.recipe.channels)
         self._untrained = untrainable(lowered) or ""
         if self._untrained:
             if self.recipe.finish is not None:
@@ -295,6 +300,8 @@ class Tuner:
         """Return what the first stage trains."""
         network = AnnNetwork(graph, T)
         network.counted = "activity" in lesson.weights
+        if self._groups is not None:
+            network.gates = Gates(self._groups, graph, self.recipe)
         return network
 
     def _first_stage(self, lesson: Lesson, start: ann.AnnGraph, steps: int, context: Context) -> ann.AnnGraph:
@@ -302,6 +309,7 @@ class Tuner:
         if not steps:
             return start
         T = context.timesteps
+        self.recipe.check_turns(steps, lesson.weights)
         network = self._levels(lesson, self._normalised(lesson, start, T), T)
         self._run(f"T = {T}, levels", Learner(network, self.recipe), lesson, steps, f"T{T}.levels.pt")
         fold = Pipeline.parse("fold-batchnorm", PASSES)
@@ -319,6 +327,8 @@ class Tuner:
         if self._untrained:
             return self._without_integers(lesson, lowered, records, context)
         network = self._integers(lowered)
+        # Without some channels a spike reaches less.
+        lesson = replace(lesson, prices=spike_prices(lowered, folded, self.recipe.device))
         if steps:
             self._run(
                 f"T = {T}, {self.recipe.finish or 'integers'}",
