@@ -49,7 +49,9 @@ def quantise(values: FloatArray, threshold: FloatArray, levels: int) -> FloatArr
         levels: n.
     """
     step = (threshold / np.float32(levels))[:, None]
-    return np.clip(np.floor(values / step + np.float32(0.5)), 0, levels)
+    k = values / step
+    k += np.float32(0.5)
+    return np.clip(np.floor(k, out=k), 0, levels, out=k)
 
 
 def mse_threshold(values: FloatArray, levels: int) -> FloatArray:
@@ -138,7 +140,8 @@ def _range_error(values: FloatArray, given: _Range, levels: int) -> tuple[FloatA
     """Return the levels nearest to the values, and their squared error, (channels,) float64."""
     above = values - given.floor[:, None]
     k = quantise(above, given.top - given.floor, levels)
-    missing = k * ((given.top - given.floor) / np.float32(levels))[:, None] - above
+    missing = k * ((given.top - given.floor) / np.float32(levels))[:, None]
+    missing -= above
     return k, np.einsum("cs,cs->c", missing, missing, dtype=np.float64)
 
 
@@ -171,5 +174,7 @@ def percentile_threshold(values: FloatArray, percentile: float) -> FloatArray:
 
 def _squared_error(values: FloatArray, threshold: FloatArray, levels: int) -> FloatArray:
     step = (threshold / np.float32(levels))[:, None]
-    difference = quantise(values, threshold, levels) * step - values
+    difference = quantise(values, threshold, levels)
+    difference *= step
+    difference -= values
     return np.einsum("cs,cs->c", difference, difference, dtype=np.float64)
