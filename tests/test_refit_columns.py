@@ -12,7 +12,8 @@ from snnc.ir.geometry import Window
 from snnc.numerics.regression import narrow, normal_equations
 from snnc.simulation.arrays import windows
 from snnc.simulation.partial import PartialSimulation
-from tests.test_compensate import prepared, residual_network
+from tests.ann_graphs import residual_network
+from tests.test_compensate import prepared
 
 
 @settings(max_examples=40, deadline=None)
@@ -22,7 +23,7 @@ def test_patches_are_the_windows_of_the_definition(data: st.DataObject) -> None:
     window = Window(
         (data.draw(side), data.draw(side)),
         (data.draw(side), data.draw(side)),
-        tuple(data.draw(st.integers(0, 2)) for _ in range(4)),
+        data.draw(st.tuples(*[st.integers(0, 2)] * 4)),
         (data.draw(side), data.draw(side)),
     )
     rows, channels, height, width = 3, data.draw(st.integers(1, 4)), 9, 8

@@ -281,7 +281,7 @@ def _patches(counts: IntArray, synapse: Convolution, places: IntArray) -> IntArr
     corner += np.arange(rows)[:, None] * (height * width)
     steps = np.multiply.outer(np.arange(window.kernel[0]) * window.dilations[0], [width])
     taps = (steps + np.arange(window.kernel[1]) * window.dilations[1]).ravel()
-    read = padded.reshape(-1, channels).take(corner.reshape(-1, 1) + taps, axis=0)
+    read: IntArray = padded.reshape(-1, channels).take(corner.reshape(-1, 1) + taps, axis=0)
     return read.transpose(0, 2, 1).reshape(len(read), -1)
 
 

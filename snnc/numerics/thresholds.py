@@ -121,10 +121,11 @@ def mse_range(values: FloatArray, levels: int) -> tuple[FloatArray, FloatArray]:
             top = np.where(alive, plain * np.float32(factor), 1).astype(np.float32)
             start = _Range(np.minimum(floor, HIGHEST_FLOOR * top), top)
             best, least = _nearer(best, least, start, _range_error(values, start, levels)[1])
-    moving = best
+    moving, k = best, _range_error(values, best, levels)[0]
     for _ in range(FLOOR_ROUNDS):
-        moving = _line(values, _range_error(values, moving, levels)[0], moving, levels)
-        best, least = _nearer(best, least, moving, _range_error(values, moving, levels)[1])
+        moving = _line(values, k, moving, levels)
+        k, error = _range_error(values, moving, levels)
+        best, least = _nearer(best, least, moving, error)
     return np.where(alive, best.floor, 0), np.where(alive, best.top, 0)
 
 
@@ -177,4 +178,5 @@ def _squared_error(values: FloatArray, threshold: FloatArray, levels: int) -> Fl
     difference = quantise(values, threshold, levels)
     difference *= step
     difference -= values
-    return np.einsum("cs,cs->c", difference, difference, dtype=np.float64)
+    error: FloatArray = np.einsum("cs,cs->c", difference, difference, dtype=np.float64)
+    return error
