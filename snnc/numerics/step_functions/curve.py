@@ -121,8 +121,8 @@ class Curve:
         y, walks = self.y[:, self._within(reach)], list[Walk]()
         for at in range(0, max(len(y), len(step)), CHANNELS):  # a few at a time, which the cache holds
             part = slice(at, at + CHANNELS)
-            some = (each[part] if len(each) > 1 else each for each in (y, step))
-            walks += map(Walk.of, _count_of(*some, levels))
+            values, steps = (each[part] if len(each) > 1 else each for each in (y, step))
+            walks += map(Walk.of, _count_of(values, steps, levels))
         return walks, int(np.abs(np.diff(common_walk(walks)[0])).sum())
 
 
