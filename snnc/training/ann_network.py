@@ -95,6 +95,7 @@ class AnnNetwork(nn.Module):
         source: the graph.
         timesteps: T; ``None`` for the network as it is.
         counted: whether a run gives the counts, too; without them it is faster.
+        momentum: weight of a batch in the running statistics of batch normalisations, in training mode.
         learned: its parameters.
         gates: which channels of rectifiers there are; ``None`` for all.
     """
@@ -121,6 +122,7 @@ class AnnNetwork(nn.Module):
         self.source = graph
         self.timesteps = timesteps
         self.counted = True
+        self.momentum = MOMENTUM
         self.learned: list[Parameter] = []
         self.gates: Gates | None = None
         self._names: dict[tuple[str, str], str] = {}
@@ -161,6 +163,11 @@ class AnnNetwork(nn.Module):
     def _buffer(self, number: int, node: ann.AnnNode, field: str, value: Any) -> None:
         name = self._names[node.name, field] = f"n{number}_{field}"
         self.register_buffer(name, torch.from_numpy(np.array(value)))
+
+    @property
+    def normalises(self) -> bool:
+        """Say whether there are batch normalisations."""
+        return any(isinstance(node, ann.BatchNormalisation) for node in self.source)
 
     def value(self, node: ann.AnnNode, field: str) -> Tensor:
         """Return a parameter or a constant of a node."""
@@ -228,14 +235,14 @@ class AnnNetwork(nn.Module):
         safe = torch.where(dead, torch.ones_like(span), span)
         step = safe / (share * levels)
         most = torch.where(dead, 0.0, float(levels))
-        gate = None if self.gates is None else self.gates.of(node.name)
-        # Silence where a channel is out; the gradient of its gate is what it would bring.
-        worth = step if gate is None else step * gate
-        if self.gates is not None and self.training:
-            self.gates.watch(node.name, x, shift, safe)
+        worth = step
+        if (
+            self.gates is not None
+        ):  # silence where a channel is out; its gate's gradient is what it would bring
+            worth = step * self.gates.of(node.name, x if self.training else None, shift, safe)
         y, k = Levels.apply(x, shift - lowest, step, worth, lowest - shift, most, START, self.counted)
-        if k is not None and gate is not None:
-            k = k * per_channel(gate.detach(), len(node.shape))
+        if k is not None and self.gates is not None:
+            k = k * per_channel(worth.detach() != 0, len(node.shape))
         return y, k, floor
 
     def _silence(self, node: ann.AnnNode, floors: Sequence[Tensor | None]) -> Tensor | None:
@@ -287,7 +294,7 @@ class AnnNetwork(nn.Module):
                     self.value(node, "scale"),
                     self.value(node, "shift"),
                     self.training,
-                    MOMENTUM,
+                    self.momentum,
                     node.epsilon,
                 )
             case ann.ChannelAffine():
@@ -364,9 +371,8 @@ class AnnNetwork(nn.Module):
                     fields |= {field: self._array(node, field) for field in ("mean", "variance")}
                 elif isinstance(node, ann.Relu) and self.has(node, "threshold"):
                     threshold, floor = self.limits(node)
-                    if self.gates is not None:
-                        threshold = self.gates.closed(node.name, threshold, floor)
-                    fields["threshold"] = _numpy(threshold)
+                    closed = None if self.gates is None else self.gates.closed(node.name, threshold, floor)
+                    fields["threshold"] = _numpy(threshold if closed is None else closed)
                     if floor is not None:
                         fields["floor"] = _numpy(floor)
                 different = {k: v for k, v in fields.items() if not np.array_equal(v, getattr(node, k))}

@@ -32,9 +32,12 @@ from snnc.training.extra import require_torch
 if TYPE_CHECKING:
     from snnc.training.leaky_network import LeakyNetwork
 
-NEURONS = ("lif", "da-lif")
+NEURONS = ("lif", "da-lif", "cuba-lif")
 START = 0.9
-"""The decay of LIF, and where learned ones begin."""
+"""The decay of a potential, and where learned ones begin."""
+
+SYNAPSE = 0.5
+"""The decay of the synaptic filter of CubaLIF."""
 
 HIDDEN = 128
 LARGE = 24
@@ -61,7 +64,9 @@ class TrainedLeaky:
     decays: dict[str, tuple[float, float]]
 
 
-def leaky_graph(shape: Shape, timesteps: int, classes: int, seed: int = 0) -> snn.SnnGraph:
+def leaky_graph(
+    shape: Shape, timesteps: int, classes: int, seed: int = 0, *, filtered: bool = False
+) -> snn.SnnGraph:
     """Return an untrained network in float32: two convolutions on large frames, a hidden layer, a read-out.
 
     Args:
@@ -69,6 +74,7 @@ def leaky_graph(shape: Shape, timesteps: int, classes: int, seed: int = 0) -> sn
         timesteps: T.
         classes: how many.
         seed: of the weights.
+        filtered: whether a synaptic filter stands before each potential but that of the read-out.
     """
     rng = np.random.default_rng(seed)
     nodes: list[snn.SnnNode] = [
@@ -91,6 +97,7 @@ def leaky_graph(shape: Shape, timesteps: int, classes: int, seed: int = 0) -> sn
                 spike_scale=one,
                 neuron=Neuron(count_memory=False),
                 decay=START * one,
+                synapse_decay=SYNAPSE * one if filtered else None,
             )
         )
 
@@ -143,11 +150,12 @@ def train_leaky(
     """Train a network of leaky neurons on frames.
 
     Args:
-        neurons: ``lif``, with a decay of 0.9, or ``da-lif``, with two that are learned.
+        neurons: ``lif``, with a decay of 0.9; ``da-lif``, with two that are learned; ``cuba-lif``, with a
+            synaptic filter of 0.5 before a potential of 0.9.
         x: (n, T, *shape) frames: counts or numbers up to 2,047.
         y: (n,) classes from 0.
         epochs: passes over the rows.
-        method: ``bptt`` or ``rate``; see :mod:`snnc.training.leaky_network`.
+        method: ``bptt``, ``rate`` or ``tssl``; see :mod:`snnc.training.leaky_neurons`.
         decays: of DA-LIF, for each ``layer`` or ``channel``.
         batch: rows of a gradient.
         rate: largest learning rate.
@@ -179,7 +187,7 @@ def train_leaky(
         )
     held, learned = order[:count], order[count:]
     classes = int(labels.max()) + 1
-    graph = leaky_graph(frames.shape[2:], frames.shape[1], classes, seed)
+    graph = leaky_graph(frames.shape[2:], frames.shape[1], classes, seed, filtered=neurons == "cuba-lif")
     q = encode(graph.encoder, frames)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or available_cores())
