@@ -235,11 +235,8 @@ class AnnNetwork(nn.Module):
         safe = torch.where(dead, torch.ones_like(span), span)
         step = safe / (share * levels)
         most = torch.where(dead, 0.0, float(levels))
-        worth = step
-        if (
-            self.gates is not None
-        ):  # silence where a channel is out; its gate's gradient is what it would bring
-            worth = step * self.gates.of(node.name, x if self.training else None, shift, safe)
+        seen = x if self.training else None
+        worth = step if self.gates is None else step * self.gates.of(node.name, seen, shift, safe)
         y, k = Levels.apply(x, shift - lowest, step, worth, lowest - shift, most, START, self.counted)
         if k is not None and self.gates is not None:
             k = k * per_channel(worth.detach() != 0, len(node.shape))
@@ -373,8 +370,7 @@ class AnnNetwork(nn.Module):
                     threshold, floor = self.limits(node)
                     closed = None if self.gates is None else self.gates.closed(node.name, threshold, floor)
                     fields["threshold"] = _numpy(threshold if closed is None else closed)
-                    if floor is not None:
-                        fields["floor"] = _numpy(floor)
+                    fields |= {} if floor is None else {"floor": _numpy(floor)}
                 different = {k: v for k, v in fields.items() if not np.array_equal(v, getattr(node, k))}
                 if different:
                     changed[node.name] = node.with_(**different)

@@ -183,7 +183,7 @@ class Gates(nn.Module):
                 places.index_add_(0, self._sets(name), torch.ones_like(size))
             self.potential.mul_(REMEMBERED).add_(total / places.clamp(min=1), alpha=1 - REMEMBERED)
             self._seen = {}
-        if schedule.due(step, steps, schedule.CHANNEL_CHANGES):
+        if schedule.due(step, steps):
             for members in self.layers:
                 self._change(members.to(self.held.device), step + 1, steps, generator)
 
