@@ -93,7 +93,7 @@ def follow(
         weight.grad = torch.randn(weight.shape, generator=generator)
         found.follow(step, STEPS, generator)
         optimiser.step()
-        found.settle(optimiser, {"w": weight.detach().clone()})
+        found.keep_sparse(optimiser, {"w": weight.detach().clone()})
         outside = found.masks[0].held == 0
         assert not weight.detach()[outside].any()
         assert not weight.grad[outside].any()
@@ -199,7 +199,7 @@ def test_turns_of_a_denser_network() -> None:
         weight.grad = gradient.clone()
         found.follow(step, STEPS, generator)
         optimiser.step()
-        found.settle(optimiser, {"w": weight.detach().clone()})
+        found.keep_sparse(optimiser, {"w": weight.detach().clone()})
         sparse = found.masks[0].held.clone()
         assert not weight.detach()[sparse == 0].any()
         assert found.opening == (step + 1 in DENSE and step not in DENSE)

@@ -235,14 +235,11 @@ class AnnNetwork(nn.Module):
         safe = torch.where(dead, torch.ones_like(span), span)
         step = safe / (share * levels)
         most = torch.where(dead, 0.0, float(levels))
-        gate = None if self.gates is None else self.gates.of(node.name)
-        # Silence where a channel is out; the gradient of its gate is what it would bring.
-        worth = step if gate is None else step * gate
-        if self.gates is not None and self.training:
-            self.gates.watch(node.name, x, shift, safe)
+        seen = x if self.training else None
+        worth = step if self.gates is None else step * self.gates.of(node.name, seen, shift, safe)
         y, k = Levels.apply(x, shift - lowest, step, worth, lowest - shift, most, START, self.counted)
-        if k is not None and gate is not None:
-            k = k * per_channel(gate.detach(), len(node.shape))
+        if k is not None and self.gates is not None:
+            k = k * per_channel(worth.detach() != 0, len(node.shape))
         return y, k, floor
 
     def _silence(self, node: ann.AnnNode, floors: Sequence[Tensor | None]) -> Tensor | None:
@@ -371,11 +368,9 @@ class AnnNetwork(nn.Module):
                     fields |= {field: self._array(node, field) for field in ("mean", "variance")}
                 elif isinstance(node, ann.Relu) and self.has(node, "threshold"):
                     threshold, floor = self.limits(node)
-                    if self.gates is not None:
-                        threshold = self.gates.closed(node.name, threshold, floor)
-                    fields["threshold"] = _numpy(threshold)
-                    if floor is not None:
-                        fields["floor"] = _numpy(floor)
+                    closed = None if self.gates is None else self.gates.closed(node.name, threshold, floor)
+                    fields["threshold"] = _numpy(threshold if closed is None else closed)
+                    fields |= {} if floor is None else {"floor": _numpy(floor)}
                 different = {k: v for k, v in fields.items() if not np.array_equal(v, getattr(node, k))}
                 if different:
                     changed[node.name] = node.with_(**different)

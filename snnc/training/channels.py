@@ -133,10 +133,22 @@ class Gates(nn.Module):
         found: Tensor = getattr(self, self._names[name])
         return found
 
-    def of(self, name: str) -> Tensor | None:
-        """Return the gates of a rectifier's channels, (channels,); ``None`` where they cannot go."""
+    def of(self, name: str, x: Tensor | None, shift: Tensor, threshold: Tensor) -> Tensor:
+        """Return the gates of a rectifier's channels, (channels,).
+
+        Args:
+            name: of the rectifier.
+            x: what it is given, (batch, channels, ...), where that is looked at for scores.
+            shift: what is added to it, (channels,).
+            threshold: (channels,).
+        """
         if name not in self._names:
-            return None
+            return torch.ones_like(threshold)
+        if x is not None and self.score == "potential" and torch.is_grad_enabled():
+            with torch.no_grad():
+                rank = x.ndim - 1
+                size = (x + per_channel(shift, rank)).abs() / per_channel(threshold, rank)
+                self._seen[name] = size.float().transpose(0, 1).flatten(1).mean(dim=1)
         if self._gate is None or self._gate.device != self.held.device:
             self._gate = torch.zeros_like(self.gradient, requires_grad=True)
         found: Tensor = (self.held.to(self._gate.dtype) + self._gate)[self._sets(name)]
@@ -148,15 +160,6 @@ class Gates(nn.Module):
             return threshold
         lowest = torch.zeros_like(threshold) if floor is None else floor
         return torch.where(self.held[self._sets(name)], threshold, lowest)
-
-    def watch(self, name: str, x: Tensor, shift: Tensor, threshold: Tensor) -> None:
-        """Look at what a rectifier is given, (batch, channels, ...), where potentials are the score."""
-        if self.score != "potential" or name not in self._names:
-            return
-        with torch.no_grad():
-            rank = x.ndim - 1
-            size = (x + per_channel(shift, rank)).abs() / per_channel(threshold, rank)
-            self._seen[name] = size.float().transpose(0, 1).flatten(1).mean(dim=1)
 
     def falling(self, step: int, steps: int) -> bool:
         """Say whether there are still more channels than there are to be."""
@@ -180,11 +183,11 @@ class Gates(nn.Module):
                 places.index_add_(0, self._sets(name), torch.ones_like(size))
             self.potential.mul_(REMEMBERED).add_(total / places.clamp(min=1), alpha=1 - REMEMBERED)
             self._seen = {}
-        if schedule.due(step, steps, schedule.CHANNEL_CHANGES):
+        if schedule.due(step, steps):
             for members in self.layers:
                 self._change(members.to(self.held.device), step + 1, steps, generator)
 
-    def settle(self, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor]) -> None:
+    def keep_sparse(self, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor]) -> None:
         """Let the moving average have the same channels."""
         average["gates.held"].copy_(self.held)
 

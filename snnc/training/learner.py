@@ -126,10 +126,10 @@ class Learner:
         for each in self.sparse:
             each.follow(step, steps, generator)
 
-    def settle(self, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor]) -> None:
+    def keep_sparse(self, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor]) -> None:
         """Take what there is not out of parameters, their momentum and their moving average."""
         for each in self.sparse:
-            each.settle(optimiser, average)
+            each.keep_sparse(optimiser, average)
         if self.masks.opening:
             self.earlier = self.state()
             self.masks.open()

@@ -112,7 +112,7 @@ class Masks:
         """Say whether a step belongs to the denser network."""
         return self.density is not None and self.reverse and schedule.dense_turn(step, steps)
 
-    def settle(self, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor]) -> None:
+    def keep_sparse(self, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor]) -> None:
         """Take what is no synapse out of weights, their momentum and their moving average."""
         if self.density is None:
             return

@@ -18,10 +18,7 @@ SETTLED_BY = 3 / 4
 """Share of the steps behind which nothing changes."""
 
 CHANGES = 60
-"""How often weights change in a stage."""
-
-CHANNEL_CHANGES = 15
-"""How often channels do, of which each holds many weights that must learn anew."""
+"""How often something changes in a stage."""
 
 LARGEST_DROP = 0.3
 
@@ -40,9 +37,9 @@ def falling(step: int, steps: int) -> bool:
     return step < sparse_by(steps)
 
 
-def due(step: int, steps: int, changes: int = CHANGES) -> bool:
-    """Say whether something changes behind a step, counted from 0, if it does so often in a stage."""
-    return (step + 1) % max(1, steps // changes) == 0 or step + 1 == sparse_by(steps)
+def due(step: int, steps: int) -> bool:
+    """Say whether something changes behind a step, counted from 0."""
+    return (step + 1) % max(1, steps // CHANGES) == 0 or step + 1 == sparse_by(steps)
 
 
 def left(size: int, least: int, step: int, steps: int) -> int:

@@ -139,7 +139,7 @@ class Stage:
             for name, value in self.learner.network.state_dict().items():
                 if value.is_floating_point():
                     state.average[name].mul_(keep).add_(value, alpha=1 - keep)
-        self.learner.settle(self.optimiser, state.average)
+        self.learner.keep_sparse(self.optimiser, state.average)
         return True
 
     def _follow(
