@@ -97,7 +97,7 @@ def test_the_levels_of_the_quantised_network_are_its_counts() -> None:
     made = snnc.compile_model(entry.path, x, timesteps=2, threads=1)
     session = onnxruntime.InferenceSession(entry.path, providers=["CPUExecutionProvider"])
     expected = np.asarray(session.run(None, {"x": x[:8].astype(np.float32)})[0])
-    found = made.decode(snnc.simulate(made, x[:8], threads=1))
+    (found,) = made.decode(snnc.simulate(made, x[:8], threads=1)).values()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
