@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from benchmarks.corpus.wild.rows import (
     Rows,
     joined,
     material,
+    numbers,
     open_shapes,
     spread,
 )
@@ -80,7 +81,7 @@ def measure(
         judged: rows to judge by at most.
     """
     found = material(subject.folder, subject.name)
-    shape = open_shapes(subject.path, found.judged[0])
+    shape, fix = open_shapes(subject.path, found.judged[0]), numbers(found.judged[0])
     record: dict[str, Any] = {
         "network": subject.name,
         "task": subject.task,
@@ -89,11 +90,12 @@ def measure(
         "preset": preset,
         "timesteps": STEPS[preset],
         "shape": list(shape),
+        "fix": list(fix),
         "said": found.said,
         "single": found.is_single,
     }
     start = time.process_time()
-    source, options, findings = _read(subject.path, shape, preset)
+    source, options, findings = _read(subject.path, shape, fix, preset)
     record["check_seconds"] = time.process_time() - start
     if source is None:
         record["reasons"] = [{"text": str(each), "places": len(each.findings)} for each in causes(findings)]
@@ -110,12 +112,14 @@ def measure(
     return record
 
 
-def _read(path: Path, shape: tuple[str, ...], preset: str) -> tuple[SourceModel | None, Options, Any]:
+def _read(
+    path: Path, shape: tuple[str, ...], fix: tuple[str, ...], preset: str
+) -> tuple[SourceModel | None, Options, Any]:
     """Read a network with as little in the host as it needs: at the edges, else between spikes as well."""
-    options = Options(STEPS[preset], preset, shape=shape, threads=1)
+    options = Options(STEPS[preset], preset, shape=shape, fix=fix, threads=1)
     source, findings = examine(path, options)
     if source is None:
-        wider = Options(STEPS[preset], preset, shape=shape, threads=1, host="any")
+        wider = replace(options, host="any")
         other, _ = examine(path, wider)
         if other is not None:
             return other, wider, ()
@@ -131,17 +135,19 @@ def _told(host: Host | None) -> dict[str, Any]:
 
 def _converted(subject: Subject, source: SourceModel, options: Options, rows: Material) -> dict[str, Any]:
     start = time.process_time()
-    artefact = convert(subject.path, _given(joined(rows.used)), options).artefact
+    taken = set(source.takes)
+    whole = {name for name in taken if rows.used[0][name].shape[:1] != (1,)}
+    artefact = convert(subject.path, _given(rows.used, taken, whole), options).artefact
     seconds = time.process_time() - start
     run, density = _runner(artefact)
-    judged = [_of_spikes(run(_given(joined([row]))), source) for row in rows.judged]
+    judged = [_of_spikes(run(_given([row], taken, whole)), source) for row in rows.judged]
     spiking = {name: np.concatenate([each[name] for each in judged]) for name in judged[0]}
     session = _session(subject.path)
     wanted = {name: np.concatenate([_wanted(session, row)[name] for row in rows.judged]) for name in spiking}
     spiking = {name: value.reshape(wanted[name].shape) for name, value in spiking.items()}
     task = check(subject.name, wanted, spiking)
-    timed = joined(spread(rows.judged, TIMED_ROWS))
-    ratio = _seconds(lambda: run(_given(timed))) / _seconds(lambda: _each(session, timed))
+    timed = spread(rows.judged, TIMED_ROWS)
+    ratio = _seconds(lambda: run(_given(timed, taken, whole))) / _seconds(lambda: _each(session, timed))
     return {
         "seconds": seconds,
         "near": {name: [sqnr(wanted[name], y), cosine(wanted[name], y)] for name, y in spiking.items()},
@@ -190,9 +196,9 @@ def _wanted(session: ort.InferenceSession, row: Rows) -> Answers:
     return {name: np.asarray(value, np.float64) for name, value in zip(names, found, strict=True)}
 
 
-def _each(session: ort.InferenceSession, rows: Rows) -> None:
-    for i in range(max(len(value) for value in rows.values() if value.ndim)):
-        _wanted(session, {name: value[i : i + 1] if value.ndim else value for name, value in rows.items()})
+def _each(session: ort.InferenceSession, rows: Sequence[Rows]) -> None:
+    for row in rows:
+        _wanted(session, row)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -206,5 +212,13 @@ def _seconds(work: Callable[[], object]) -> float:
     return max(min(found), 1e-9)
 
 
-def _given(rows: Rows) -> Any:
-    return next(iter(rows.values())) if len(rows) == 1 else rows
+def _given(rows: Sequence[Rows], taken: Collection[str], whole: Collection[str]) -> Any:
+    """Return rows as snnc takes them.
+
+    Args:
+        rows: as the file takes them.
+        taken: names of the inputs; others have a value that stays.
+        whole: those a row of which has no batch in front.
+    """
+    found = joined([{k: v[None] if k in whole else v for k, v in row.items() if k in taken} for row in rows])
+    return next(iter(found.values())) if len(found) == 1 else found

@@ -31,6 +31,9 @@ MOST_JUDGED = 64
 IMAGE_ROWS = 64
 """Images that are resized for a network to calibrate on."""
 
+MIXED_ROWS = 2000
+"""Mixtures of two rows."""
+
 SOUNDS = 8
 """Made-up sounds."""
 
@@ -84,12 +87,19 @@ def material(folder: Path, name: str) -> Material:
         return Material([*used, *drawn], judged, f"{len(used)} states of the network's own, and drawn ones")
     if name in STREAMS:
         half = len(feeds) // 2
+        if name in FEW:
+            drawn = _between(feeds[:half], MIXED_ROWS)
+            said = f"the first half of the recordings ({half} rows), and mixtures of two of these"
+            return Material([*feeds[:half], *drawn], feeds[half:], said)
         return Material(feeds[:half], feeds[half:], "the first half of the recordings")
     return Material(feeds[0::2], feeds[1::2], "every other row")
 
 
 STREAMS = frozenset({"dtln_model_1", "ecg_model", "oww_embedding", "silero_vad_16k_op15"})
 """Networks whose rows follow one another in time."""
+
+FEW = frozenset({"silero_vad_16k_op15"})
+"""Of these, those that come with too few rows to calibrate on."""
 
 
 def _between(feeds: Sequence[Rows], count: int) -> list[Rows]:
@@ -293,6 +303,11 @@ def spread(feeds: Sequence[Rows], count: int) -> list[Rows]:
     if count >= len(feeds):
         return list(feeds)
     return [feeds[i] for i in np.linspace(0, len(feeds) - 1, count).astype(int)]
+
+
+def numbers(feed: Rows) -> tuple[str, ...]:
+    """Return ``--fix`` of the inputs that are single numbers, such as a sample rate."""
+    return tuple(f"{name}={value.item()}" for name, value in feed.items() if not value.ndim)
 
 
 def open_shapes(path: Path, feed: Rows) -> tuple[str, ...]:
