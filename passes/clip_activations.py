@@ -29,7 +29,8 @@ Efficient, Accurate Spiking Neural Networks Calibration", ICML 2021.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
@@ -38,6 +39,7 @@ import numpy as np
 
 from snnc.compensation.level_choice import choose_levels, rungs, spikes
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
+from snnc.cores import available_cores
 from snnc.diagnostics import COARSE_SOFTMAX, UNSEEN_RANGE, Diagnostic
 from snnc.errors import InternalError, UsageError
 from snnc.ir.ann import (
@@ -152,12 +154,11 @@ class ClipActivations:
             seed=context.seed,
         )
         samples = {name: measured[seen[name]] for name in names}
-        tracked = context.progress.track(activations, len(activations), "thresholds")
         if self.operations < 1 and context.calibration.is_real:
             return self._chosen(graph, activations, samples, context)
         if self.share == 1:
-            return self._clipped(graph, tracked, samples, self.levels, context)
-        plain = self._clipped(graph, tracked, samples, 1, context)
+            return self._clipped(graph, activations, samples, self.levels, context)
+        plain = self._clipped(graph, activations, samples, 1, context)
         error = context.answer_error()
         gained = sensitivities(plain, context.calibration, dict.fromkeys(names, context.timesteps), error)
         chosen = most_sensitive(gained, operations(graph), self.share)
@@ -204,12 +205,29 @@ class ClipActivations:
     def _clipped(
         self,
         graph: AnnGraph,
-        activations: Iterable[Activation],
+        activations: Sequence[Activation],
         samples: Mapping[str, ActivationSample],
         levels: int,
         context: Context,
     ) -> AnnGraph:
         """Return the graph with some activations clipped for spikes of ``levels``."""
+        span = levels * context.timesteps
+        relus = [node for node in activations if not isinstance(node, Levelled)]
+        with ThreadPoolExecutor(context.calibration.threads or available_cores()) as pool:
+            limits = pool.map(lambda node: self._limits(graph, node, samples[node.name], span), relus)
+            tracked = context.progress.track(activations, len(activations), "thresholds")
+            return graph.replacing(self._all_clipped(graph, tracked, samples, levels, limits, context))
+
+    def _all_clipped(
+        self,
+        graph: AnnGraph,
+        activations: Iterable[Activation],
+        samples: Mapping[str, ActivationSample],
+        levels: int,
+        limits: Iterator[dict[str, FloatArray]],
+        context: Context,
+    ) -> dict[str, AnnNode]:
+        """Return some activations clipped, by name; of every rectifier there are its limits, in order."""
         clipped: dict[str, AnnNode] = {}
         span = levels * context.timesteps
         fitted: Fitted = {}
@@ -230,16 +248,16 @@ class ClipActivations:
                         graph, together, samples, levels, context, fitted, common=common
                     )
                 continue
-            # What is raised for a maximum has its floor in the shift already.
-            whole = node.shift is not None and graph.seen_as(node.name) != node.name
-            sample = samples[node.name]
-            limits = self._limits(node, sample, levels * context.timesteps, self.floor and not whole)
-            clipped[node.name] = node.with_(**{"floor": None, **limits}, levels=levels)
-        return graph.replacing(clipped)
+            clipped[node.name] = node.with_(**{"floor": None, **next(limits)}, levels=levels)
+        return clipped
 
     def _limits(
-        self, node: Relu, sample: ActivationSample, levels: int, floored: bool
+        self, graph: AnnGraph, node: Relu, sample: ActivationSample, levels: int
     ) -> dict[str, FloatArray]:
+        """Return threshold and floor of a rectifier whose spikes carry so many levels in all steps."""
+        # What is raised for a maximum has its floor in the shift already.
+        whole = node.shift is not None and graph.seen_as(node.name) != node.name
+        floored = self.floor and not whole
         sample = sample.raised(node.shift)
         values, minimum, maximum = sample.values, sample.minimum, sample.maximum
         if self.granularity is Granularity.LAYER:

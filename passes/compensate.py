@@ -27,6 +27,7 @@ al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,10 +35,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from snnc.compensation.corrections import Chosen, GroupFitter, Slope, Target, chosen, slope_of
+from snnc.compensation.comparison import Chosen, Target, chosen
+from snnc.compensation.corrections import GroupFitter, Slope, slope_of
 from snnc.compensation.refit import CannotFit, refit
 from snnc.compensation.rounding import SpikeRounding
 from snnc.compensation.snapshots import ReaderRatio, Snapshot, prefix_keys
+from snnc.cores import available_cores
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.errors import UsageError
 from snnc.ir.ann import Pointwise
@@ -68,6 +71,9 @@ FEWEST_ROWS = 50
 
 ROW_STEPS = 8000
 """Rows times steps that are simulated: more steps say more about a channel, so they need fewer rows."""
+
+SLOPE_VALUES = 1 << 23
+"""Values of the largest node that the slopes of functions are measured on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +185,7 @@ class _Compensation:
         rows = max(FEWEST_ROWS, ROW_STEPS // graph.timesteps)
         self.calibration = context.calibration.subset(slice(0, rows))
         self.prefix = PartialSimulation(graph, self.calibration.rows, context.simulator)
+        self.threads = self.calibration.threads or available_cores()
         self.held = np.arange(len(self.calibration)) % HELD_BACK == HELD_BACK - 1
         self.layers: list[dict[str, Any]] = []
         self.ratios: tuple[ReaderRatio, ...] = ()
@@ -239,6 +246,7 @@ class _Compensation:
             gated=self.options.gated,
             pools=pools,
             rounding=self.rounding,
+            threads=self.threads,
         )
         slopes = {} if last else self.slopes(group, z)
         bias = self.options.bias and not last
@@ -267,7 +275,8 @@ class _Compensation:
 
     def slopes(self, group: Group, z: RowArray) -> dict[str, Slope]:
         """Return how the functions of a group answer to a bias, by population."""
-        rows = np.asarray(z[: self.prefix.chunks[0].stop])
+        largest = max(math.prod(node.shape) for node in self.graph)
+        rows = np.asarray(z[: max(1, SLOPE_VALUES // largest)])
         found = {name: rectifier(self.source, self.graph[name]) for name in group.sinks}
         return {name: slope_of(node, rows) for name, node in found.items() if isinstance(node, Pointwise)}
 
@@ -288,6 +297,7 @@ class _Compensation:
             sparsity=options.sparsity,
             thrift=self.context.thrift,
             workers=self.calibration.workers,
+            threads=self.threads,
         )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin

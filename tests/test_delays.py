@@ -24,7 +24,7 @@ from snnc.ir.parser import parse_graph
 from snnc.ir.text import arrays_of, print_exact
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
-from snnc.simulation.stepping import Stepper
+from snnc.simulation.stepping import Stepper, circle
 from tests.c99_bundles import emitted, needs_gcc, run_selftest
 from tests.temporal_graphs import leaky_as_float, random_frames, temporal_graphs
 
@@ -216,3 +216,10 @@ def test_verbs_that_compare_with_a_source(
     assert main([verb, str(tmp_path / "echo.snn.onnx"), "--data", str(tmp_path / "x.npz")]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "was not converted from a network in ONNX" in line
+
+
+def test_a_network_is_searched_for_delays_once() -> None:
+    """A simulator is asked for every row, and small networks take less time than the search did."""
+    graph = echo()
+    assert circle(graph) == {"d", "p", "back"}
+    assert circle(graph) is circle(graph)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnc.backends.numba_cpu import NumbaSimulator
+from snnc.backends.numba_cpu.codegen.micro_products import largest_byte
 from snnc.backends.numba_cpu.layout.event_layout import event_choice
 from snnc.backends.numba_cpu.layout.terms import Synapse, Values
 from snnc.backends.numba_cpu.planning import plan
@@ -275,6 +276,30 @@ def test_wide_kernels(outputs: int, width: int, stride: int, inputs: int) -> Non
     )
     case = layer(width, source, synapse, timesteps=2, batch=1, levels=1, signed=True, density=0.1)
     check(replace(case, rare=True), 1, 1 << 17)
+
+
+@pytest.mark.parametrize("kind", ["any", "lowest", "highest", "beyond"])
+def test_signed_spikes_that_fill_a_byte(kind: str) -> None:
+    """Graded spikes of either sign span 240 values: more than the sums of two products in 16 bits take."""
+    source, window = (32, 5, 6), Window((3, 3), pads=(1, 1, 1, 1))
+    synapse = snn.Convolution(
+        name="synapse",
+        inputs=("given",),
+        shape=(16, 5, 6),
+        weight=weights(1, (16, 32, 3, 3), kind),
+        window=window,
+        groups=1,
+    )
+    case = layer(3, source, synapse, timesteps=2, batch=2, levels=120, signed=True, density=0.9)
+    assert case.train.max() - case.train.min() == 240
+    check(replace(case, rare=False), 1, 1 << 17)
+
+
+def test_bytes_are_multiplied_as_far_as_their_products_have_room() -> None:
+    for least in (-128, -127):
+        assert largest_byte(least, 1) == 255
+        assert 2 * -least * largest_byte(least, 2) < 1 << 15
+        assert 2 * -least * (largest_byte(least, 2) + 1) >= 1 << 15
 
 
 @pytest.mark.parametrize(("levels", "threshold"), [(2, 9), (2, 2**29 + 1), (3, 2**29 + 1)])

@@ -171,7 +171,7 @@ def test_the_tuned_network_is_smaller(score: str, material: Material, tmp_path: 
     assert channels_of(dense) == [CHANNELS, CHANNELS]
     assert channels_of(found) == [CHANNELS // 2, CHANNELS // 2]
     kept = found.results[1]
-    assert kept.is_tuned
+    assert kept.tuned is not None
     assert kept.equal_rows == 60
     paths = []
     for name, tuning in (("dense", dense), ("small", found)):

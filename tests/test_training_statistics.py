@@ -41,7 +41,7 @@ def answers(learner: Learner, batch: dict[str, Tensor]) -> Tensor:
 
 def test_the_size_of_weights_in_front_of_a_normalisation_does_not_matter() -> None:
     learner, batches = learner_and_batches(1)
-    learner.settle(batches)
+    learner.take_statistics(batches)
     expected = answers(learner, batches[0])
     graph = learner.network.source
     with torch.no_grad():
@@ -50,7 +50,7 @@ def test_the_size_of_weights_in_front_of_a_normalisation_does_not_matter() -> No
             if each.role == "weights" and readers == [ann.BatchNormalisation]:
                 each.tensor.mul_(3.0)
     stale = answers(learner, batches[0])
-    learner.settle(batches)
+    learner.take_statistics(batches)
     np.testing.assert_allclose(answers(learner, batches[0]), expected, rtol=1e-3, atol=1e-4)
     assert not np.allclose(stale, expected, rtol=1e-2, atol=1e-2)
 
@@ -58,7 +58,7 @@ def test_the_size_of_weights_in_front_of_a_normalisation_does_not_matter() -> No
 def test_statistics_are_the_mean_over_batches_and_nothing_else_changes() -> None:
     learner, batches = learner_and_batches(2)
     before = learner.state()
-    learner.settle(batches)
+    learner.take_statistics(batches)
     norm = next(node for node in learner.network.source if isinstance(node, ann.BatchNormalisation))
     after = learner.state()
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
@@ -77,7 +77,7 @@ def test_statistics_are_the_mean_over_batches_and_nothing_else_changes() -> None
 
 def test_they_are_the_same_at_every_call() -> None:
     learner, batches = learner_and_batches(3)
-    learner.settle(batches)
+    learner.take_statistics(batches)
     first = learner.state()
-    learner.settle(batches)
+    learner.take_statistics(batches)
     assert all(torch.equal(value, first[name]) for name, value in learner.state().items())

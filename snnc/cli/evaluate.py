@@ -11,7 +11,7 @@ import click
 from snnc.cli.cluster import cluster_option, refuse_threads, workers_if
 from snnc.cli.evaluation_tables import show, show_source, when_sure
 from snnc.cli.given import refuse
-from snnc.cli.inputs_outputs import keep_option, shape_option
+from snnc.cli.inputs_outputs import fix_option, keep_option, shape_option
 from snnc.cli.judging import task_of, task_option
 from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import FiniteRange
@@ -47,6 +47,7 @@ class Request:
     metric: tuple[str, ...]
     task: str | None
     shape: tuple[str, ...]
+    fix: tuple[str, ...]
     keep_output: tuple[str, ...]
     exit_confidence: float | None
     neurobench: Path | None
@@ -90,6 +91,7 @@ class Request:
     help="Also answer as soon as the largest softmax probability reaches P: accuracy, latency, operations.",
 )
 @shape_option
+@fix_option
 @keep_option
 @click.option(
     "--neurobench",
@@ -137,7 +139,8 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
         raise UsageError("an artefact stores its preprocessing: leave out --preprocess, or convert again")
     if request.against not in (None, "source"):
         refuse("applies to `--against source`, but --against gives the network itself", "--source")
-    refuse("is for a MODEL: an artefact remembers what was taken of its source", "--shape", "--keep-output")
+    taken = ("--shape", "--fix", "--keep-output")
+    refuse("is for a MODEL: an artefact remembers what was taken of its source", *taken)
     if request.neurobench is None:
         refuse("needs --neurobench", "--force")
     else:
@@ -263,7 +266,7 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request, work
     if request.data is not None:
         preprocessing = preprocessing_beside(request.data, preprocessing)
     preprocessing = with_layout(preprocessing, request.rows_layout)
-    selection = Selection.parse(request.shape, request.keep_output)
+    selection = Selection.parse(request.shape, request.keep_output, request.fix)
     source = open_source(terminal, located, preprocessing, request.threads, selection)
     names = (list(source.session.inputs), list(source.session.outputs))
     x, y = _rows(request, located.entry, source.check_rows, *names, preprocessing)

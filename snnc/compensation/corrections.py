@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from snnc.compensation.comparison import Comparison, GroupCounts, Target, Values
 from snnc.compensation.snapshots import ReaderRatio
 from snnc.errors import InternalError
 from snnc.ir.ann import Pointwise
@@ -21,10 +20,7 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.numerics.divergence import AnswerError
-from snnc.numerics.means import ChannelMean, Mean
 from snnc.numerics.quantisation import THRESHOLD_LIMIT, Group, Rounding, correct_readers, quantise_group
-from snnc.numerics.spill import RowArray, row_array
-from snnc.simulation.arrays import windows
 from snnc.simulation.partial import PartialSimulation
 from snnc.source.source_map import activation
 
@@ -48,43 +44,6 @@ SCALE_RANGE = (0.8, 1.25)
 """Limits of one correction of the unit; beyond them the cause is another one."""
 
 
-Chosen = NDArray[np.bool_] | None
-"""Which rows of a chunk are wanted; all by default."""
-
-Target = Callable[[slice, Chosen], FloatArray]
-"""What the source network has at a population or the read-out, (rows, *shape), on some rows of a chunk."""
-
-
-def chosen(values: RowArray, chunk: slice, wanted: Chosen) -> NDArray[Any]:
-    """Return some rows of a chunk, so that nothing is computed of others."""
-    part = values[chunk]
-    return part if wanted is None else part[wanted]
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """The rates of a population, decoded from its counts when they are looked at.
-
-    Attributes:
-        node: the population as it was simulated.
-        counts: (rows, *shape), in memory or on disk.
-        timesteps: T.
-        rescaled: corrections of the unit that came later: floor and ratio, each to be spread over the shape.
-    """
-
-    node: IntegrateFire
-    counts: RowArray
-    timesteps: int
-    rescaled: tuple[tuple[FloatArray, FloatArray], ...] = ()
-
-    def rates(self, chunk: slice, wanted: Chosen = None) -> FloatArray:
-        """Return the rates on some rows of a chunk, float32."""
-        value = self.node.decoded(chosen(self.counts, chunk, wanted), self.timesteps)
-        for floor, ratio in self.rescaled:
-            value = floor + (value - floor) * ratio
-        return value
-
-
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One way to do a group.
@@ -92,7 +51,8 @@ class Candidate:
     Attributes:
         label: the corrections in it, joined by ``+``.
         graph: the network with the group in integers.
-        values: (rows, *shape), the rates of each population, or the logits of the read-out.
+        values: the rates of each population; of the read-out the answers on the rows held back, (rows,
+            *shape).
         error: on the rows held back.
         ratios: by which the readers of the populations were corrected, in order.
     """
@@ -102,6 +62,18 @@ class Candidate:
     values: Mapping[str, Values | FloatArray]
     error: float
     ratios: tuple[ReaderRatio, ...]
+
+    @property
+    def rates(self) -> dict[str, Values]:
+        """The rates of each population.
+
+        Raises:
+            InternalError: it is a read-out, which has none.
+        """
+        found = {name: value for name, value in self.values.items() if isinstance(value, Values)}
+        if len(found) < len(self.values):
+            raise InternalError(f"{next(iter(self.values))!r} has no rates")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +119,7 @@ class GroupFitter:
         gated: bool,
         pools: Mapping[str, Window] | None = None,
         rounding: Rounding | None = None,
+        threads: int = 1,
     ) -> None:
         """Begin with no attempt.
 
@@ -160,32 +133,16 @@ class GroupFitter:
             pools: of populations of which only a maximum is read, by name: they are measured behind it. The
                 maximum of values with an error is too large, whatever the error's mean.
             rounding: of the weights; to the nearest integers by default.
+            threads: how many blocks of rows are compared at once, without a difference.
         """
         self.group = group
-        self.pools = pools or {}
-        # What is asked for again and again is kept where it is one chunk.
-        single = len(prefix.chunks) == 1
-        seen = {name: self.seen_at(name, at) for name, at in targets.items()}
-        self.targets = {
-            name: partial(chosen, at(prefix.chunks[0], None)) if single else at for name, at in seen.items()
-        }
         self.prefix = prefix
         self.held = held
+        self.compared = Comparison(targets, prefix, held, pools or {}, threads)
         self.answer_error = answer_error
         self.gated = gated
         self.rounding = rounding
         self.errors: dict[str, float] = {}
-
-    def seen(self, name: str, values: FloatArray) -> FloatArray:
-        """Return what others see of a population's values, (rows, *shape): their maxima, or all of them."""
-        window = self.pools.get(name)
-        return values if window is None else windows(values, window, -np.inf).max(axis=(4, 5))
-
-    def seen_at(self, name: str, target: Target) -> Target:
-        """Return a target as others see it."""
-        if name not in self.pools:
-            return target
-        return lambda chunk, wanted: self.seen(name, target(chunk, wanted))
 
     def better(self, best: Candidate, attempt: Candidate) -> Candidate:
         """Return the candidate of less error; without the gate that is the attempt."""
@@ -204,26 +161,22 @@ class GroupFitter:
         return self.simulated(label, done, ratios)
 
     def simulated(self, label: str, graph: SnnGraph, ratios: tuple[ReaderRatio, ...]) -> Candidate:
-        """Simulate the group on all rows."""
-        rows, T = len(self.held), graph.timesteps
-        values = {
-            node.name: Values(node, row_array((rows, *node.shape), _narrowest(node, T)), T)
-            for node in self.populations(graph)
-        }
-        outputs = []
-        for chunk, trace in self.prefix.parts(graph, self.group.sinks, trains=False):
-            if trace.outputs:
-                outputs.append(trace.outputs)
-                continue
-            for name, value in values.items():
-                value.counts[chunk] = trace.counts[name]
-        if outputs:
-            answers: dict[str, Values | FloatArray] = {}
-            for name in outputs[0]:
-                node = graph.readouts[name]
-                answers[node.name] = node.decoded(np.concatenate([found[name] for found in outputs]), T)
-            return self.candidate(label, graph, answers, ratios)
-        return self.candidate(label, graph, values, ratios)
+        """Simulate the group on the rows held back, and measure it."""
+        if self.group.sinks[0] not in graph.outputs:
+            return self.candidate(label, graph, self.values(graph), ratios)
+        parts = self.prefix.parts(graph, self.group.sinks, trains=False, rows=self.held)
+        outputs = [trace.outputs for _, trace in parts]
+        answers: dict[str, Values | FloatArray] = {}
+        for name in outputs[0]:
+            node = graph.readouts[name]
+            found = np.concatenate([output[name] for output in outputs])
+            answers[node.name] = node.decoded(found, graph.timesteps)
+        return self.candidate(label, graph, answers, ratios)
+
+    def values(self, graph: SnnGraph) -> dict[str, Values]:
+        """Return the rates of the group's populations in a network; nothing is simulated yet."""
+        counts = GroupCounts(self.prefix, graph, self.group.sinks, self.held)
+        return {node.name: Values(node, counts, graph.timesteps) for node in self.populations(graph)}
 
     def candidate(
         self,
@@ -239,39 +192,14 @@ class GroupFitter:
         """
         error = 0.0
         for name, value in values.items():
-            if name in graph.outputs:
-                everything = slice(0, len(self.held))
-                a = self.targets[name](everything, self.held)
-                error += self.answer_error.of(a, _carried(value, everything, self.held))
+            if not isinstance(value, Values):
+                error += self.answer_error.of(self.compared.answers(name), value)
                 continue
-            powers, squares, missing = Mean(), Mean(), ChannelMean()
-            for a, r in self.pairs(name, value, self.held):
-                powers.add(np.square(a))
-                squares.add(np.square(a - r))
-                missing.add(a - r)
-            coherent = COHERENT * float(np.mean(np.square(missing.value)))
-            error += (squares.value + coherent) / max(powers.value, 1e-12)
+            squares, missing = self.compared.errors(name, value)
+            coherent = COHERENT * float(np.mean(np.square(missing)))
+            error += (squares + coherent) / max(self.compared.power(name), 1e-12)
         self.errors[label] = round(error, 5)
         return Candidate(label, graph, values, error, ratios)
-
-    def pairs(
-        self, name: str, value: Values | FloatArray, rows: NDArray[np.bool_]
-    ) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Yield what the source network has and what the spikes carry on some of the rows, chunk by chunk."""
-        for chunk in self.prefix.chunks:
-            wanted = rows[chunk]
-            if wanted.any():
-                r = np.ascontiguousarray(self.seen(name, _carried(value, chunk, wanted)))
-                yield np.ascontiguousarray(self.targets[name](chunk, wanted)), r
-
-    def means(
-        self, function: Callable[[FloatArray, FloatArray], FloatArray], start: Candidate, name: str
-    ) -> FloatArray:
-        """Return the mean of ``function(a, r)`` per channel over the fitting rows, float64."""
-        mean = ChannelMean()
-        for a, r in self.pairs(name, start.values[name], ~self.held):
-            mean.add(function(a, r))
-        return mean.value
 
     def rebiased(self, start: Candidate, slopes: Mapping[str, Slope] | None = None) -> Candidate:
         """Move each channel's bias until the mean output is that of the source network.
@@ -280,11 +208,10 @@ class GroupFitter:
             start: the attempt to mend.
             slopes: of the populations that are step functions.
         """
-        attempt = start
+        graph, values = start.graph, start.rates
         for _ in range(BIAS_ROUNDS):
-            graph = attempt.graph
             for node in self.populations(graph):
-                missing = self.means(np.subtract, attempt, node.name)
+                missing = self.compared.means(np.subtract, node.name, values[node.name])
                 slope = (slopes or {}).get(node.name)
                 if slope is not None and node.potential_unit is not None:
                     wanted = slope.argument(missing) / (node.potential_unit * graph.timesteps)
@@ -294,8 +221,8 @@ class GroupFitter:
                     # More than one level at once would only drive a saturated channel further.
                     step = np.clip(step, -node.threshold, node.threshold)
                 graph = graph.replacing({node.name: node.with_(bias=(node.bias + step).astype(np.int32))})
-            attempt = self.simulated(_joined(start.label, "bias"), graph, start.ratios)
-        return attempt
+            values = self.values(graph)
+        return self.candidate(_joined(start.label, "bias"), graph, values, start.ratios)
 
     def restarted(self, start: Candidate) -> Candidate:
         """Choose each channel's initial potential from a grid of shares of its threshold."""
@@ -305,51 +232,37 @@ class GroupFitter:
         for share in STARTS:
             v_init = {n.name: np.floor(share * n.threshold).astype(np.int32) for n in populations}
             graph = start.graph.replacing({n.name: n.with_(v_init=v_init[n.name]) for n in populations})
-            attempt = self.simulated("grid of starts", graph, start.ratios)
+            values = self.values(graph)
             for name, tried in v_init.items():
-                error = self.means(lambda a, r: np.square(a - r), attempt, name)
+                error = self.compared.means(lambda a, r: np.square(a - r), name, values[name])
                 best[name] = np.where(error < least[name], tried, best[name])
                 least[name] = np.minimum(error, least[name])
-        del self.errors["grid of starts"]
         graph = start.graph.replacing({n.name: n.with_(v_init=best[n.name]) for n in populations})
         return self.simulated(_joined(start.label, "start"), graph, start.ratios)
 
-    def slope(self, start: Candidate, name: str, floor: FloatArray) -> FloatArray:
+    def slope(self, name: str, value: Values, floor: FloatArray) -> FloatArray:
         """Return per channel the factor that takes ``r`` above the floor nearest to ``a``, within limits."""
-        energy = self.means(lambda _, r: np.square(r - floor), start, name)
-        product = self.means(lambda a, r: (a - floor) * (r - floor), start, name)
+        energy = self.compared.means(lambda _, r: np.square(r - floor), name, value)
+        product = self.compared.means(lambda a, r: (a - floor) * (r - floor), name, value)
         ratio = np.clip(product / np.maximum(energy, 1e-12), *SCALE_RANGE)
         return np.where(energy > 0, ratio, 1).astype(np.float32)
 
     def rescaled(self, start: Candidate) -> Candidate:
         """Let the readers of each channel assume its least-squares unit."""
         graph, ratios = start.graph, start.ratios
-        values: dict[str, Values | FloatArray] = {}
+        values = dict(start.rates)
         for node in self.populations(graph):
-            value = start.values[node.name]
-            if node.breakpoints is not None and isinstance(value, Values):  # which keeps its unit
-                values[node.name] = value
+            value = values[node.name]
+            if node.breakpoints is not None:  # which keeps its unit
                 continue
-            if not isinstance(value, Values):
-                raise InternalError(f"{node.name!r} has no rates")
             floor = per_channel(node.lowest, len(node.shape))
-            ratio = self.slope(start, node.name, floor)
+            ratio = self.slope(node.name, value, floor)
             graph = graph.replacing({node.name: node.with_(spike_scale=node.spike_scale * ratio)})
             graph = correct_readers(graph, node.name, ratio)
             ratios += ((node.name, ratio),)
             later = (*value.rescaled, (floor, ratio.reshape(floor.shape)))
             values[node.name] = replace(value, rescaled=later)
         return self.candidate(_joined(start.label, "scale"), graph, values, ratios)
-
-
-def _carried(value: Values | FloatArray, chunk: slice, wanted: Chosen) -> FloatArray:
-    """Return what spikes carry on some rows of a chunk."""
-    return value.rates(chunk, wanted) if isinstance(value, Values) else chosen(value, chunk, wanted)
-
-
-def _narrowest(node: IntegrateFire, timesteps: int) -> type[np.signedinteger[Any]]:
-    """Return an integer type that holds every count."""
-    return np.int16 if node.neuron.capacity(timesteps) <= np.iinfo(np.int16).max else np.int32
 
 
 def _unit(graph: SnnGraph, name: str) -> FloatArray:

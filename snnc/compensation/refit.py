@@ -29,13 +29,21 @@ from threadpoolctl import threadpool_limits
 
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.kinds import constant_nodes
-from snnc.ir.snn import Convolution, IntegrateFire, Linear, Readout, SnnGraph, SnnNode, Weighted
+from snnc.ir.snn import (
+    ChannelWeight,
+    Convolution,
+    IntegrateFire,
+    Linear,
+    Readout,
+    SnnGraph,
+    SnnNode,
+    Weighted,
+)
 from snnc.numerics.pruning import Sparsity, kept_weights
 from snnc.numerics.quantisation import Group
-from snnc.numerics.regression import Float64Array, Normal, normal_equations, ridge
+from snnc.numerics.regression import Float64Array, Normal, narrow, normal_equations, ridge
 from snnc.numerics.spill import RowArray
 from snnc.scale.workers import Workers
-from snnc.simulation.arrays import windows
 from snnc.simulation.partial import PartialSimulation
 
 POSITIONS = 60_000
@@ -79,6 +87,7 @@ def refit(
     sparsity: Sparsity | None = None,
     thrift: int = 1,
     workers: Workers | None = None,
+    threads: int = 1,
 ) -> SnnGraph | CannotFit | None:
     """Return the network with fitted float32 weights and bias in one group.
 
@@ -96,6 +105,7 @@ def refit(
         sparsity: how many of the fitted weights stay; all of them by default.
         thrift: the positions are divided by it.
         workers: who multiplies, without a difference.
+        threads: how many multiply where there are no workers, without a difference, either.
 
     Returns:
         The network; the reason where a fit fails; ``None`` where there is nothing to fit.
@@ -114,13 +124,16 @@ def refit(
     y = _picked(prefix, rows, places, channels, lambda chunk: z[chunk])
     y *= graph.timesteps
     for synapse in fixed:
-        current = _picked(prefix, rows, places, channels, partial(prefix.current, graph, synapse.name))
+        if isinstance(synapse, ChannelWeight):
+            current = _scaled(graph, synapse, prefix, rows, places)
+        else:
+            current = _picked(prefix, rows, places, channels, partial(prefix.current, graph, synapse.name))
         current *= first.inputs.count(synapse.name)
         y -= current
     columns = []
     for synapse in fitted:
-        columns.append(_columns(graph, synapse, prefix, rows, places))
-        columns[-1] *= first.inputs.count(synapse.name)
+        counts, times = _columns(graph, synapse, prefix, rows, places), first.inputs.count(synapse.name)
+        columns.append(counts if times == 1 else counts.astype(np.int32) * times)
     start = [s.weight.reshape(channels, -1).T for s in fitted]
     bias = _bias(first) - offsets.get(first.name, 0)
     initial = np.concatenate([*start, graph.timesteps * bias[None]]).astype(np.float64)
@@ -128,7 +141,7 @@ def refit(
     if kept is not None:
         kept[-1] = True  # the bias is no synapse
     try:
-        normal = normal_equations(columns, y, workers)
+        normal = normal_equations(columns, y, workers, threads)
         if sparsity is not None:
             free = np.ones(initial.shape, np.bool_) if kept is None else kept
             blocks = _neighbours(fitted, sparsity)
@@ -225,22 +238,51 @@ def _inside(prefix: PartialSimulation, rows: IntArray) -> Iterator[tuple[slice, 
             yield chunk, slice(int(first), int(last))
 
 
+def _scaled(
+    graph: SnnGraph, synapse: ChannelWeight, prefix: PartialSimulation, rows: IntArray, places: IntArray
+) -> FloatArray:
+    """Return the current of an identity branch at the chosen positions, summed over all steps.
+
+    Only what is read is multiplied: (positions, channels).
+    """
+    found = np.empty((*places.shape, synapse.channels), np.float32)
+    for chunk, inside in _inside(prefix, rows):
+        train = prefix.spikes(graph, synapse.inputs[0], chunk)
+        flat = np.moveaxis(train, 2, -1).reshape(*train.shape[:2], -1, synapse.channels)
+        picked = flat[:, rows[inside][:, None] - chunk.start, places[inside]].astype(np.float32)
+        picked *= synapse.weight
+        found[inside] = picked.sum(axis=0)
+    return found.reshape(-1, synapse.channels)
+
+
 def _columns(
     graph: SnnGraph, synapse: Weighted, prefix: PartialSimulation, rows: IntArray, places: IntArray
 ) -> IntArray:
-    """Return the counts that each chosen output position reads, (positions, features)."""
-    features = math.prod(synapse.weight.shape[1:])
-    found = np.empty((*places.shape, features), np.int32)
+    """Return the counts that each chosen output position reads, (positions, features), in a narrow type."""
+    parts = []
     for chunk, inside in _inside(prefix, rows):
-        counts = prefix.counts(graph, synapse.inputs[0], chunk)
-        at, chosen = rows[inside] - chunk.start, places[inside]
-        if not isinstance(synapse, Convolution):
-            found[inside] = counts[at].reshape(len(at), 1, features)
-            continue
-        views = np.asarray(windows(counts, synapse.window, 0), counts.dtype)
-        down, right = np.unravel_index(chosen, synapse.shape[1:])
-        found[inside] = views[at[:, None], :, down, right].reshape(*chosen.shape, features)
-    return found.reshape(-1, features)
+        counts = narrow(prefix.counts(graph, synapse.inputs[0], chunk)[rows[inside] - chunk.start])
+        if isinstance(synapse, Convolution):
+            parts.append(_patches(counts, synapse, places[inside]))
+        else:
+            parts.append(counts.reshape(len(counts), -1))
+    return np.concatenate(parts)
+
+
+def _patches(counts: IntArray, synapse: Convolution, places: IntArray) -> IntArray:
+    """Return what each chosen output position of some rows reads, (positions, channels times kernel)."""
+    window = synapse.window
+    top, left, bottom, right = window.pads
+    last = np.moveaxis(counts, 1, -1)  # the channels of a pixel lie together, and are copied together
+    padded = np.pad(last, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    rows, height, width, channels = padded.shape
+    down, along = np.unravel_index(places, synapse.shape[1:])
+    corner = down * window.strides[0] * width + along * window.strides[1]
+    corner += np.arange(rows)[:, None] * (height * width)
+    steps = np.multiply.outer(np.arange(window.kernel[0]) * window.dilations[0], [width])
+    taps = (steps + np.arange(window.kernel[1]) * window.dilations[1]).ravel()
+    read: IntArray = padded.reshape(-1, channels).take(corner.reshape(-1, 1) + taps, axis=0)
+    return read.transpose(0, 2, 1).reshape(len(read), -1)
 
 
 def _bias(sink: SnnNode) -> FloatArray:

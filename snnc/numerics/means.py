@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from snnc.ir.graph import FloatArray
@@ -33,6 +35,19 @@ class Mean:
         return float((self._total[0] + np.add.reduce(self._rest, dtype=np.float64)) / self._count)
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelSums:
+    """Sums of some rows of several channels, or the values of one channel.
+
+    Attributes:
+        parts: (parts, channels) float64, or the values, (rows, 1, ...) float32.
+        count: how many values of each channel are summed; 0 where they are not.
+    """
+
+    parts: FloatArray
+    count: int
+
+
 class ChannelMean:
     """The mean of each channel."""
 
@@ -43,18 +58,29 @@ class ChannelMean:
 
     def add(self, values: FloatArray) -> None:
         """Add values, (rows, channels, ...) float32."""
+        self.put(self.sums(values))
+
+    @staticmethod
+    def sums(values: FloatArray) -> ChannelSums:
+        """Return what :meth:`put` adds of values, (rows, channels, ...) float32."""
         rows, channels = values.shape[:2]
         if channels == 1:  # all values follow each other
-            self._single.add(values)
-            return
+            return ChannelSums(values, 0)
         flat = values.reshape(rows, channels, -1)
         starts = range(0, flat.shape[2], BLOCK)
         sums = [np.add.reduce(flat[:, :, at : at + BLOCK], axis=2, dtype=np.float64) for at in starts]
-        parts = np.stack(sums, axis=1).reshape(-1, channels)
+        return ChannelSums(np.stack(sums, axis=1).reshape(-1, channels), rows * flat.shape[2])
+
+    def put(self, sums: ChannelSums) -> None:
+        """Add sums; the order in which they come decides about the last bits."""
+        if not sums.count:
+            self._single.add(sums.parts)
+            return
+        parts = sums.parts
         if self._total is not None:
             parts = np.concatenate([self._total, parts])
         self._total = np.add.accumulate(parts, axis=0)[-1:]
-        self._count += rows * flat.shape[2]
+        self._count += sums.count
 
     @property
     def value(self) -> FloatArray:

@@ -8,8 +8,10 @@ they are summed in chunks of a fixed size, in order, by one thread each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,7 +49,7 @@ class Normal:
 
 
 def normal_equations(
-    counts: Sequence[IntArray], targets: FloatArray, workers: Workers | None = None
+    counts: Sequence[IntArray], targets: FloatArray, workers: Workers | None = None, threads: int = 1
 ) -> Normal:
     """Sum up the normal equations.
 
@@ -56,12 +58,13 @@ def normal_equations(
         targets: (rows, outputs).
         workers: who multiplies; the sums are the same bits whoever does, for products are of fixed chunks of
             rows, the Gram matrices are exact, and the right-hand sides are added in the order of the rows.
+        threads: how many multiply where there are no workers; likewise without a difference.
 
     Returns:
         The equations of all columns side by side, and a last column of ones for the bias.
     """
     rows = len(targets)
-    largest = max((int(max(block.max(initial=0), -block.min(initial=0))) for block in counts), default=0)
+    largest = max((max(int(block.max(initial=0)), -int(block.min(initial=0))) for block in counts), default=0)
     square = max(1, largest * largest)
     dtype = np.float32 if square < EXACT_FLOAT32 else np.float64
     chunk = min(CHUNK, (EXACT_FLOAT32 - 1) // square) if dtype is np.float32 else CHUNK
@@ -70,15 +73,18 @@ def normal_equations(
     cross = np.zeros((features, targets.shape[1]))
     size = chunk * CHUNKS
     if workers is None or rows <= size:
-        with threadpool_limits(1):
-            for part_gram, part_cross in _products(counts, targets, chunk, dtype):
-                gram += part_gram
-                cross += part_cross
+        starts = range(0, rows, chunk)
+        multiplied = partial(_product, counts, targets, chunk, dtype)
+        with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+            for first in range(0, len(starts), threads):  # no more products at once than threads
+                for part_gram, part_cross in pool.map(multiplied, starts[first : first + threads]):
+                    gram += part_gram
+                    cross += part_cross
         return Normal(gram, cross, rows)
 
     def task(start: int) -> Task:
         part = slice(start, start + size)
-        arrays = {f"block:{index}": _narrow(block[part]) for index, block in enumerate(counts)}
+        arrays = {f"block:{index}": narrow(block[part]) for index, block in enumerate(counts)}
         values = {"chunk": chunk, "dtype": np.dtype(dtype).str, "blocks": len(counts)}
         label = f"positions {start} to {min(start + size, rows) - 1} of a regression"
         return Task("products", packed(values, {**arrays, "targets": targets[part]}), label=label)
@@ -90,18 +96,22 @@ def normal_equations(
     return Normal(gram, cross, rows)
 
 
-def _products(
-    counts: Sequence[IntArray], targets: FloatArray, chunk: int, dtype: DTypeLike
-) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """Yield Gram matrix and right-hand side of each chunk of rows, (features, ...) in the given type."""
-    for start in range(0, len(targets), chunk):
-        part = slice(start, start + chunk)
-        columns = [block[part].astype(dtype) for block in counts]
-        x = np.concatenate([*columns, np.ones((len(columns[0]), 1), dtype)], axis=1)
-        yield x.T @ x, x.T @ targets[part].astype(dtype)
+def _product(
+    counts: Sequence[IntArray], targets: FloatArray, chunk: int, dtype: DTypeLike, start: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return Gram matrix and right-hand side of a chunk of rows, (features, ...) in the given type."""
+    part = slice(start, start + chunk)
+    y = targets[part].astype(dtype, copy=False)
+    x = np.ones((len(y), sum(block.shape[1] for block in counts) + 1), dtype)
+    column = 0
+    for block in counts:
+        x[:, column : column + block.shape[1]] = block[part]
+        column += block.shape[1]
+    return x.T @ x, x.T @ y
 
 
-def _narrow(counts: IntArray) -> IntArray:
+def narrow(counts: IntArray) -> IntArray:
+    """Return integers in eight bits if they fit, else as they are."""
     small = counts.astype(np.int8)
     return small if np.array_equal(small, counts) else counts
 
@@ -109,7 +119,8 @@ def _narrow(counts: IntArray) -> IntArray:
 def products(values: dict[str, Any], arrays: Arrays, blobs: Sequence[Blob]) -> Found:
     """Multiply some chunks of rows, in a worker: the exact sum of Gram matrices, and each right-hand side."""
     counts = [arrays[f"block:{index}"] for index in range(int(values["blocks"]))]
-    parts = list(_products(counts, arrays["targets"], int(values["chunk"]), np.dtype(values["dtype"])))
+    targets, chunk, dtype = arrays["targets"], int(values["chunk"]), np.dtype(values["dtype"])
+    parts = [_product(counts, targets, chunk, dtype, start) for start in range(0, len(targets), chunk)]
     gram = np.zeros(parts[0][0].shape)
     for each, _ in parts:
         gram += each

@@ -49,7 +49,9 @@ def quantise(values: FloatArray, threshold: FloatArray, levels: int) -> FloatArr
         levels: n.
     """
     step = (threshold / np.float32(levels))[:, None]
-    return np.clip(np.floor(values / step + np.float32(0.5)), 0, levels)
+    k = values / step
+    k += np.float32(0.5)
+    return np.clip(np.floor(k, out=k), 0, levels, out=k)
 
 
 def mse_threshold(values: FloatArray, levels: int) -> FloatArray:
@@ -119,10 +121,11 @@ def mse_range(values: FloatArray, levels: int) -> tuple[FloatArray, FloatArray]:
             top = np.where(alive, plain * np.float32(factor), 1).astype(np.float32)
             start = _Range(np.minimum(floor, HIGHEST_FLOOR * top), top)
             best, least = _nearer(best, least, start, _range_error(values, start, levels)[1])
-    moving = best
+    moving, k = best, _range_error(values, best, levels)[0]
     for _ in range(FLOOR_ROUNDS):
-        moving = _line(values, _range_error(values, moving, levels)[0], moving, levels)
-        best, least = _nearer(best, least, moving, _range_error(values, moving, levels)[1])
+        moving = _line(values, k, moving, levels)
+        k, error = _range_error(values, moving, levels)
+        best, least = _nearer(best, least, moving, error)
     return np.where(alive, best.floor, 0), np.where(alive, best.top, 0)
 
 
@@ -138,7 +141,8 @@ def _range_error(values: FloatArray, given: _Range, levels: int) -> tuple[FloatA
     """Return the levels nearest to the values, and their squared error, (channels,) float64."""
     above = values - given.floor[:, None]
     k = quantise(above, given.top - given.floor, levels)
-    missing = k * ((given.top - given.floor) / np.float32(levels))[:, None] - above
+    missing = k * ((given.top - given.floor) / np.float32(levels))[:, None]
+    missing -= above
     return k, np.einsum("cs,cs->c", missing, missing, dtype=np.float64)
 
 
@@ -171,5 +175,8 @@ def percentile_threshold(values: FloatArray, percentile: float) -> FloatArray:
 
 def _squared_error(values: FloatArray, threshold: FloatArray, levels: int) -> FloatArray:
     step = (threshold / np.float32(levels))[:, None]
-    difference = quantise(values, threshold, levels) * step - values
-    return np.einsum("cs,cs->c", difference, difference, dtype=np.float64)
+    difference = quantise(values, threshold, levels)
+    difference *= step
+    difference -= values
+    error: FloatArray = np.einsum("cs,cs->c", difference, difference, dtype=np.float64)
+    return error

@@ -19,8 +19,14 @@ from snnc.simulation.reference import encode_all
 
 Number = TypeVar("Number", bound=np.generic)
 
-CHUNK_VALUES = 1 << 23
-"""Values of the largest node that are worked on at once: 32 MB in floats, whatever the number of rows."""
+CHUNK_VALUES = 1 << 22
+"""Values of the largest node that are worked on at once: 16 MB in floats, whatever the number of rows.
+
+The C library gives larger arrays back whenever they are freed, and the system clears every new one.
+"""
+
+LARGEST_INPUT = 1 << 23
+"""Values of all encoded rows up to which they are kept; more are encoded whenever a chunk needs them."""
 
 
 class PartialSimulation:
@@ -40,12 +46,18 @@ class PartialSimulation:
         self.chunks = tuple(slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
         self._rows = rows
         self._graph = graph
-        self._inputs = encode_all(graph, rows) if len(self.chunks) == 1 else None
+        values = len(rows) * sum(math.prod(node.shape) for node in graph.encoders)
+        self._inputs = encode_all(graph, rows) if values <= LARGEST_INPUT else None
         self._simulator = simulator
         self._trains: dict[str, _Train] = {}
 
     def parts(
-        self, graph: SnnGraph, names: Sequence[str], *, trains: bool = True
+        self,
+        graph: SnnGraph,
+        names: Sequence[str],
+        *,
+        trains: bool = True,
+        rows: NDArray[np.bool_] | None = None,
     ) -> Iterator[tuple[slice, Trace]]:
         """Compute some nodes of ``graph`` from the stored trains, chunk by chunk.
 
@@ -53,11 +65,22 @@ class PartialSimulation:
             graph: the network.
             names: what to compute.
             trains: record the spikes of every step; else the counts of populations, which is quicker.
+            rows: (n,), which rows are wanted; all by default. Chunks without one are left out.
         """
         for chunk in self.chunks:
-            yield chunk, self._part(graph, names, chunk, trains=trains)
+            wanted = None if rows is None else rows[chunk]
+            if wanted is None or wanted.any():
+                yield chunk, self._part(graph, names, chunk, trains=trains, rows=wanted)
 
-    def _part(self, graph: SnnGraph, names: Sequence[str], chunk: slice, *, trains: bool = True) -> Trace:
+    def _part(
+        self,
+        graph: SnnGraph,
+        names: Sequence[str],
+        chunk: slice,
+        *,
+        trains: bool = True,
+        rows: NDArray[np.bool_] | None = None,
+    ) -> Trace:
         wanted = tuple(name for name in names if name not in graph.outputs)
         needed = graph.ancestors(tuple(names), frozenset(self._trains))
         given = {name: train[chunk] for name, train in self._trains.items() if name in needed}
@@ -67,7 +90,11 @@ class PartialSimulation:
             if trains
             else RecordOptions(states=True, until=until, potentials=False)
         )
-        inputs = encode_all(self._graph, self._rows[chunk]) if self._inputs is None else self._inputs
+        kept = self._inputs
+        inputs = encode_all(self._graph, self._rows[chunk]) if kept is None else kept[chunk]
+        if rows is not None:
+            inputs = inputs[rows]
+            given = {name: train[:, rows] for name, train in given.items()}
         return self._simulator.run(graph, inputs, graph.timesteps, record, given=given)
 
     def simulate(self, graph: SnnGraph, names: Sequence[str], *, trains: bool = True) -> Trace:
@@ -117,6 +144,10 @@ class PartialSimulation:
     def current(self, graph: SnnGraph, name: str, chunk: slice | None = None) -> FloatArray:
         """Return the current of a synapse summed over all steps, (rows, *shape) float32, likewise."""
         return _joined([self._train(graph, name, c).sum(axis=0, dtype=np.float32) for c in self._of(chunk)])
+
+    def spikes(self, graph: SnnGraph, name: str, chunk: slice) -> NumberArray:
+        """Return the spikes of a node on a chunk, (T + K, rows, *shape)."""
+        return self._train(graph, name, chunk)
 
     def _of(self, chunk: slice | None) -> tuple[slice, ...]:
         return self.chunks if chunk is None else (chunk,)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from snnc.ir import snn
 from snnc.ir.batch import Batch
 from snnc.ir.graph import NumberArray
-from snnc.ir.operations import operations
+from snnc.ir.operations import check_known, operations
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import firing_steps, propagate, readout_steps
 
@@ -125,6 +126,17 @@ class Stepper:
 
 def circle(graph: snn.SnnGraph) -> frozenset[str]:
     """Return the delays, and all nodes that depend on one and that one depends on."""
+    if graph not in _CIRCLES:
+        check_known(graph)
+        _CIRCLES[graph] = _found_circle(graph)
+    return _CIRCLES[graph]
+
+
+_CIRCLES: WeakKeyDictionary[snn.SnnGraph, frozenset[str]] = WeakKeyDictionary()
+"""What was found of graphs, which never change: a simulator is asked once for every row."""
+
+
+def _found_circle(graph: snn.SnnGraph) -> frozenset[str]:
     delays = graph.of_type(snn.Delay)
     behind = {node.name for node in delays}
     for node in operations(graph):
@@ -151,9 +163,12 @@ def around_delays(
         record: what to keep.
         given: trains, (T, batch, *shape), of nodes that need not be run.
     """
+    delayed = circle(graph)
+    if not delayed:
+        return run(record, given)
     wanted = record.until or graph.outputs
     needed = graph.ancestors(wanted, frozenset(given)) - given.keys()
-    names = circle(graph) & needed
+    names = delayed & needed
     if not names:
         return run(record, given)
     read = {name for n in names for name in (*graph[n].inputs, *graph[n].earlier)} - names

@@ -27,6 +27,9 @@ SAMPLED_ROWS = 8192
 """Rows of which values are kept at least, where there are as many; of twice as many every second is one."""
 
 CACHE_BYTES = 256 * 2**20
+LARGEST_ANSWERS = 16 * 2**20
+"""Bytes of answers up to which they are kept: several passes ask for them."""
+
 LARGEST_ACTIVATION = 1e18
 """Squares of larger ones overflow float32, in which errors are summed."""
 
@@ -89,6 +92,7 @@ class Calibration:
     workers: Workers | None = None
     _cache: dict[str, RowArray] = field(default_factory=dict, repr=False)
     _cached: AnnGraph | None = field(default=None, repr=False)
+    _answers: tuple[AnnGraph, Rows] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse rows that are empty or not finite."""
@@ -117,7 +121,9 @@ class Calibration:
         return self.rows.arrays if isinstance(self.rows, Batch) else {"": self.rows}
 
     def subset(self, rows: slice) -> Calibration:
-        """Return some of the rows as calibration data of their own."""
+        """Return some of the rows as calibration data of their own; these themselves if they are all."""
+        if rows.indices(len(self)) == (0, len(self), 1):
+            return self
         return Calibration(self.rows[rows], self.threads, self.workers)
 
     def require_finite(self, graph: AnnGraph, node: AnnNode, values: FloatArray) -> None:
@@ -268,11 +274,16 @@ class Calibration:
 
     def logits(self, graph: AnnGraph) -> Rows:
         """Return the source network's answers before a final softmax, (n, *shape) float32 per output."""
+        if self._answers is not None and self._answers[0] is graph:
+            return self._answers[1]
         answers = graph.answers
         names = list(dict.fromkeys(answers.values()))
         session = AnnSession(graph.without_thresholds(), names, self.threads, workers=self.workers)
         values = session.run(self.rows)
-        return joined({name: values[node] for name, node in answers.items()})
+        found = joined({name: values[node] for name, node in answers.items()})
+        if sum(value.nbytes for value in values.values()) <= LARGEST_ANSWERS:
+            self._answers = graph, found
+        return found
 
     def _scores(self, graph: AnnGraph) -> Callable[[FloatArray], FloatArray]:
         name = graph.logits

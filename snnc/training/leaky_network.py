@@ -31,6 +31,7 @@ from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, firing, operations
 from snnc.numerics.quantisation import quantise_all
+from snnc.numerics.real_units import along, sink_of
 from snnc.training.leaky_neurons import METHODS, Cell, answers, rates, steps
 from snnc.training.operators import convolved, per_channel, summed
 from snnc.training.straight_through import Integers
@@ -128,7 +129,18 @@ class LeakyNetwork(nn.Module):
     def _learn(self, number: int, node: snn.SnnNode, role: str, value: NumberArray) -> None:
         self._parameters_of[node.name, role] = f"n{number}_{role}"
         tensor = torch.from_numpy(np.array(value, np.float32))
-        self.register_parameter(f"n{number}_{role}", nn.Parameter(tensor))
+        parameter = nn.Parameter(tensor, requires_grad=self._learns(node, role))
+        self.register_parameter(f"n{number}_{role}", parameter)
+
+    def _learns(self, node: snn.SnnNode, role: str) -> bool:
+        """Whether it is the weight of a layer, or a bias that such a layer can hold in other software."""
+        if role == "weight":
+            return isinstance(node, snn.Convolution | snn.Linear)
+        if role != "bias" or not isinstance(node, snn.IntegrateFire | snn.Readout):
+            return True
+        read = [self.source[name] for name in node.inputs]
+        layers = any(isinstance(each, snn.Convolution | snn.Linear) for each in read)
+        return layers and node.synapse_decay is None
 
     def _learn_decays(self, number: int, node: snn.IntegrateFire, shared: bool) -> None:
         if node.decay is None or not all(self._reads_alone(name) for name in node.inputs):
@@ -173,6 +185,14 @@ class LeakyNetwork(nn.Module):
             return torch.sigmoid(learned)
         return None if node.decay is None else torch.from_numpy(np.array(node.decay))
 
+    @property
+    def learned(self) -> list[tuple[snn.SnnNode, nn.Parameter]]:
+        """All that learns, and the node that it belongs to."""
+        found = [
+            (self.source[name], self._parameters[made]) for (name, _), made in self._parameters_of.items()
+        ]
+        return [(node, each) for node, each in found if each is not None and each.requires_grad]
+
     def scale(self, name: str, factor: float) -> None:
         """Multiply a weight."""
         with torch.no_grad():
@@ -200,18 +220,11 @@ class LeakyNetwork(nn.Module):
         for node in given:
             made = self.quantised[node.name]
             if isinstance(made, snn.Weighted) and isinstance(node, snn.Weighted):
-                reader = self._sink(node.name)
-                unit = self._unit(given[reader], fine=False)
-                spread = unit.reshape(-1, *(1,) * (node.weight.ndim - 1))
+                unit = self._unit(sink_of(given, node.name), fine=False)
+                spread = along(unit, len(node.weight)).reshape(-1, *(1,) * (node.weight.ndim - 1))
                 self._keep(node.name, "weight", made.weight, spread)
             elif isinstance(made, snn.IntegrateFire | snn.Readout):
                 self._keep(node.name, "bias", made.bias, self._unit(given[node.name], fine=True))
-
-    def _sink(self, name: str) -> str:
-        """Return the population or read-out that a current reaches."""
-        while not isinstance(self.source[name], snn.IntegrateFire | snn.Readout):
-            name = self.source.consumers[name][0].name
-        return name
 
     def _unit(self, node: snn.SnnNode, *, fine: bool) -> FloatArray:
         """Return the real value of one unit of a potential, or of a current, (channels,) or (1,)."""
@@ -298,8 +311,8 @@ class LeakyNetwork(nn.Module):
             raise UsageError(f"{node.name!r} may send several spikes in a step, and tssl moves single ones")
         found = []
         for each in self.source.consumers[node.name]:
-            reader = self.source[self._sink(each.name)]
-            decay = reader.synapse_decay if isinstance(reader, snn.IntegrateFire | snn.Readout) else None
+            reader = sink_of(self.source, each.name)
+            decay = reader.synapse_decay
             if decay is None and isinstance(reader, snn.Readout):
                 decay = reader.decay
             if decay is None:

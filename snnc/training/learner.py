@@ -156,7 +156,7 @@ class Learner:
         self.network.load_state_dict(state)
         self.prepare()
 
-    def settle(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
+    def take_statistics(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
         """Take the statistics of batch normalisations anew, with the parameters as they are.
 
         The average of the parameters gives other activations than any of the networks that it averages, so

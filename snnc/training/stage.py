@@ -95,7 +95,7 @@ class Stage:
         """Measure how long steps and judgements take, on a network of its own, which learns from them."""
         begun = time.perf_counter()
         state = self._begun()
-        self.learner.settle(self.lesson.statistics())
+        self.learner.take_statistics(self.lesson.statistics())
         judging = time.perf_counter() - begun
         self.take(state, 0)
         begun = time.perf_counter()
@@ -213,7 +213,7 @@ class Stage:
         """Judge the moving average, and keep it if it is the best so far."""
         now = self.learner.state()
         self.learner.load(state.average)
-        self.learner.settle(self.lesson.statistics())
+        self.learner.take_statistics(self.lesson.statistics())
         judged = self.learner.state()
         measure = self.learner.measured(self.lesson.judge)
         self.learner.load(now)

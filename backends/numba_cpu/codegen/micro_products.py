@@ -9,9 +9,9 @@ registers while a group of input channels at a time is multiplied and added::
     sum         two int16 lanes per output, c0 c1 | c2 c3  one int32 lane per output    one float32 lane
                 (one int32 lane where the CPU has VNNI)
 
-Multiplying bytes sums two products in 16 bits and would saturate: it does not while
-``2 * 127 * u < 2^15``, that is, for ``u`` up to :data:`LARGEST_BYTE`. The lanes wrap; in the end each
-must fit 16 bits, and the two of an output are added.
+Without VNNI, multiplying bytes sums two products in 16 bits and would saturate: it does not while
+``2 * 127 * u < 2^15``, that is, for ``u`` up to 129. The lanes wrap; in the end each must fit 16 bits, and
+the two of an output are added. With VNNI every product has room, and ``u`` may be any byte.
 """
 
 from __future__ import annotations
@@ -35,11 +35,17 @@ BYTES, WORDS, SUMS, FLOATS = (
 )
 """The types of a vector."""
 
-LARGEST_BYTE = 129
-"""Largest unsigned spike for which the products of two inputs fit 16 bits."""
-
 BYTE_LANES = 1 if _CPU.vnni else 2
 """Sums per output: int32, or two int16."""
+
+
+def largest_byte(least_weight: int, lanes: int = BYTE_LANES) -> int:
+    """Return the largest unsigned spike whose products with weights as low as ``least_weight`` have room."""
+    if lanes == 1:
+        return 255
+    # -128 is not among the weights that quantisation gives, and its products need more room.
+    return 129 if least_weight >= -127 else 127
+
 
 KINDS = ("bytes", "words", "floats")
 

@@ -48,8 +48,7 @@ def product_choice(synapse: Synapse) -> Products | None:
         length = _run_length(synapse)
         return Products("floats", length, len(input_runs(synapse, length)))
     if source.kind == np.int8 and synapse.weight.dtype == np.int8:
-        # -128 is not among the weights that quantisation gives, and its products need more room.
-        most = micro_products.LARGEST_BYTE if synapse.weight.min(initial=0) >= -127 else 127
+        most = micro_products.largest_byte(int(synapse.weight.min(initial=0)))
         if source.high - min(source.low, 0) <= most:
             return _byte_choice(synapse)
     if source.kind.itemsize > 2 or synapse.weight.dtype.itemsize > 2:

@@ -36,7 +36,7 @@ class SnnGraph(Graph[SnnNode]):
     max_timesteps: int = 0
     density: Mapping[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def integer(self) -> bool:
         """Whether the whole network computes in integers."""
         return all(getattr(node, "integer", True) for node in self.nodes)
