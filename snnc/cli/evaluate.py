@@ -21,7 +21,6 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from snnc.analysis.early_exit import Exits
     from snnc.analysis.parts import Parts
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
@@ -127,7 +126,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
     from snnc.analysis.neurobench import results
     from snnc.artefact import load
     from snnc.backends import load_simulator
-    from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
+    from snnc.cli.artefacts import chosen_timesteps, exits_of, warn_of_rows
     from snnc.cli.files import check_outputs
     from snnc.cli.host import told_of
     from snnc.cli.models import locate_source, open_source, zoo_entry
@@ -185,7 +184,18 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
         progress=terminal.progress(),
         parts=parts,
     )
-    exits = None if request.exit_confidence is None else _exits(artefact, x, y, steps, request)
+    exits = None
+    if request.exit_confidence is not None:
+        recorder = load_simulator("numba", request.threads)  # the ONNX model gives no spikes
+        exits = exits_of(
+            artefact,
+            x,
+            request.exit_confidence,
+            recorder,
+            timesteps=steps,
+            labels=y,
+            task=task_of(request.task),
+        )
     if request.neurobench is not None:
         text = json.dumps(results(found, artefact.graph), indent=4) + "\n"
         with replacing(request.neurobench) as file:
@@ -201,28 +211,6 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
             terminal.text(f"{artefact.host.line}: {artefact.host.host_macs:,} run there once per image.")
             if artefact.host.islands:
                 terminal.text(f"{artefact.host.latency[0].upper()}{artefact.host.latency[1:]}.")
-
-
-def _exits(artefact: Artefact, x: Rows, y: Labels, steps: int, request: Request) -> Exits:
-    """Return when rows may stop; the simulator that records spikes runs them once more."""
-    import numpy as np
-
-    from snnc.analysis.early_exit import early_exits
-    from snnc.backends import load_simulator
-    from snnc.errors import UsageError
-
-    if artefact.host is not None:
-        raise UsageError("a part of this artefact runs behind the spikes: leave out --exit-confidence")
-    labels = y if isinstance(y, np.ndarray) else None
-    return early_exits(
-        artefact.graph,
-        artefact.encode,
-        x,
-        request.exit_confidence or 0.0,
-        load_simulator("numba", request.threads),
-        labels=labels,
-        timesteps=steps,
-    )
 
 
 def _parts_on(

@@ -94,6 +94,7 @@ class AnnNetwork(nn.Module):
         source: the graph.
         timesteps: T; ``None`` for the network as it is.
         counted: whether a run gives the counts, too; without them it is faster.
+        momentum: weight of a batch in the running statistics of batch normalisations, in training mode.
         learned: its parameters.
     """
 
@@ -119,6 +120,7 @@ class AnnNetwork(nn.Module):
         self.source = graph
         self.timesteps = timesteps
         self.counted = True
+        self.momentum = MOMENTUM
         self.learned: list[Parameter] = []
         self._names: dict[tuple[str, str], str] = {}
         for number, node in enumerate(graph):
@@ -158,6 +160,11 @@ class AnnNetwork(nn.Module):
     def _buffer(self, number: int, node: ann.AnnNode, field: str, value: Any) -> None:
         name = self._names[node.name, field] = f"n{number}_{field}"
         self.register_buffer(name, torch.from_numpy(np.array(value)))
+
+    @property
+    def normalises(self) -> bool:
+        """Say whether there are batch normalisations."""
+        return any(isinstance(node, ann.BatchNormalisation) for node in self.source)
 
     def value(self, node: ann.AnnNode, field: str) -> Tensor:
         """Return a parameter or a constant of a node."""
@@ -277,7 +284,7 @@ class AnnNetwork(nn.Module):
                     self.value(node, "scale"),
                     self.value(node, "shift"),
                     self.training,
-                    MOMENTUM,
+                    self.momentum,
                     node.epsilon,
                 )
             case ann.ChannelAffine():

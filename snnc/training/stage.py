@@ -95,6 +95,7 @@ class Stage:
         """Measure how long steps and judgements take, on a network of its own, which learns from them."""
         begun = time.perf_counter()
         state = self._begun()
+        self.learner.settle(self.lesson.statistics())
         judging = time.perf_counter() - begun
         self.take(state, 0)
         begun = time.perf_counter()
@@ -202,6 +203,8 @@ class Stage:
         """Judge the moving average, and keep it if it is the best so far."""
         now = self.learner.state()
         self.learner.load(state.average)
+        self.learner.settle(self.lesson.statistics())
+        judged = self.learner.state()
         measure = self.learner.measured(self.lesson.judge)
         self.learner.load(now)
         found = {"stage": self.name, "step": state.step, "of": self.steps, **measure.as_dict()}
@@ -210,4 +213,4 @@ class Stage:
         falling = self.learner.masks.falling(state.step, self.steps)
         if measure.key < state.key or falling:
             state.key = NOT_YET if falling else measure.key
-            state.best = {name: value.clone() for name, value in state.average.items()}
+            state.best = judged

@@ -18,7 +18,7 @@ CVPR 2018.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,10 @@ from snnc.pipeline import Context, PassRecord, Pipeline, run_pipeline
 from snnc.source.calibration import Calibration
 from snnc.training.ann_network import AnnNetwork
 from snnc.training.fine import with_fine
-from snnc.training.judge import AT_ONCE, Judge, Measure
+from snnc.training.judge import Judge, Measure
 from snnc.training.kept import Kept
 from snnc.training.learner import Learner
-from snnc.training.lesson import Lesson, on_device
+from snnc.training.lesson import Lesson
 from snnc.training.lesson_parts import compared_layers, judged_tasks, loss_weights, spike_prices
 from snnc.training.lowering import (
     FINE,
@@ -58,14 +58,11 @@ from snnc.training.memory import fitting, within_memory
 from snnc.training.normalised import moments, normalised, transferred, weighted
 from snnc.training.plan import Plan, Speed, precision
 from snnc.training.recipe import Recipe
-from snnc.training.rows import TrainingRows, spread
+from snnc.training.rows import TrainingRows
 from snnc.training.spiking_network import SpikingNetwork, inexact, untrainable
 from snnc.training.stage import Stage
 from snnc.training.temporal import TemporalNetwork
 from snnc.training.verification import verified
-
-MEASURED_ROWS = 512
-"""Rows on which the moments of batch normalisations are taken."""
 
 CACHED_BYTES = 2**30
 """Prepared rows that are kept in memory at most."""
@@ -290,16 +287,9 @@ class Tuner:
 
         return fitting(self.recipe, timed)
 
-    def _batches(self, lesson: Lesson) -> Iterator[dict[str, Tensor]]:
-        """Yield some of the training rows as they are, for statistics."""
-        chosen = spread(self.rows.trained, MEASURED_ROWS)
-        for start in range(0, len(chosen), AT_ONCE):
-            prepared = self.rows.prepared(chosen[start : start + AT_ONCE])
-            yield {name: on_device(torch.from_numpy(x), lesson.recipe.device) for name, x in prepared.items()}
-
     def _normalised(self, lesson: Lesson, graph: ann.AnnGraph, T: int) -> ann.AnnGraph:
         network = AnnNetwork(graph, T).to(lesson.recipe.device).eval()
-        return normalised(graph, moments(network, self._batches(lesson), weighted(graph)))
+        return normalised(graph, moments(network, lesson.statistics(), weighted(graph)))
 
     def _levels(self, lesson: Lesson, graph: ann.AnnGraph, T: int) -> AnnNetwork:
         """Return what the first stage trains."""
