@@ -154,7 +154,6 @@ def command(terminal: Terminal, /, model: str, **options: Any) -> None:
     labelled frames; see docs/time.md. Needs PyTorch: pip install torch.
     """
     from snnc.artefact import save
-    from snnc.cli.artefacts import require_network
     from snnc.cli.files import check_outputs
     from snnc.cli.models import locate
     from snnc.cli.tune_leaky import over_time, tune_over_time
@@ -169,14 +168,13 @@ def command(terminal: Terminal, /, model: str, **options: Any) -> None:
     outputs = _outputs(request.output, timesteps)
     located = locate(model)
     is_nir = model.endswith(nir.SUFFIX)
-    artefact = None if is_nir else over_time(located.path)
+    artefact = None if is_nir else over_time(located.path, model)
     if is_nir or artefact is not None:
         tune_over_time(terminal, located.path, artefact, request, said)
         return
     nir.refuse_without_nir(said)
     if request.finish == "tssl":
         raise UsageError("--finish tssl needs a synaptic filter, which no network that is converted has")
-    require_network(located.path, model)
     read = (located.path, request.train, request.preprocess)
     check_outputs(*outputs.values(), request.metrics, others=read, force=request.force)
     choices: dict[str, Any] = {}

@@ -25,15 +25,21 @@ CONVERSIONS_ALONE = (
 """Options of networks that are converted."""
 
 
-def over_time(path: Path) -> Artefact | None:
-    """Return the artefact of a network over time; ``None`` where a file is something else."""
+def over_time(path: Path, name: str) -> Artefact | None:
+    """Return the artefact of a network over time; ``None`` where a file is an ordinary network.
+
+    Raises:
+        UsageError: it is another artefact.
+    """
     from snnc.artefact import load
-    from snnc.cli.artefacts import holds_artefact
+    from snnc.cli.artefacts import holds_artefact, require_network
 
     if not holds_artefact(path):
         return None
     artefact = load(path)
-    return artefact if artefact.graph.changing is not None else None
+    if artefact.graph.changing is None:
+        require_network(path, name)
+    return artefact
 
 
 def tune_over_time(

@@ -44,6 +44,9 @@ HIDDEN = 128
 LARGE = 24
 """Frames from so many pixels on a side are convolved."""
 
+SHIFTED = 17
+"""The part of a side by which images are moved at random: two pixels of N-MNIST's 34."""
+
 EQUAL_ROWS = 32
 """Rows on which the counts of the simulator are compared with those of the module."""
 
@@ -142,7 +145,7 @@ def train_leaky(
     decays: str = "channel",
     batch: int = 50,
     rate: float = 4e-3,
-    shift: int = 2,
+    shift: int | None = None,
     held_back: float = 0.1,
     seed: int = 0,
     threads: int | None = None,
@@ -160,7 +163,8 @@ def train_leaky(
         decays: of DA-LIF, for each ``layer`` or ``channel``.
         batch: rows of a gradient.
         rate: largest learning rate.
-        shift: by how many pixels frames are moved at random, if they are images.
+        shift: by how many pixels frames are moved at random, if they are images; by default a seventeenth of
+            their smaller side.
         held_back: share of the rows that the result is judged by.
         seed: of weights, rows and shifts.
         threads: of torch and the simulator; all cores by default.
@@ -208,7 +212,7 @@ def train_leaky(
             groups,
             epochs=epochs,
             batch=batch,
-            shift=shift,
+            shift=min(frames.shape[-2:]) // SHIFTED if shift is None else shift,
             rng=rng,
             progress=as_progress(progress),
         )
