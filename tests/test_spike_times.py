@@ -84,12 +84,12 @@ def test_a_weight_by_hand(
 @pytest.mark.parametrize("seed", range(3))
 def test_it_points_where_bptt_does(seed: int) -> None:
     """Behind the last spikes both are the same; in front of them they have a direction in common."""
-    from snnc.training.leaky import _fit_scales
+    from snnc.training.leaky import fit_scales
 
     rng = np.random.default_rng(seed)
     q = rng.integers(1, 4, (32, 10, 12)) * (rng.random((32, 10, 12)) < 0.4)
     module = LeakyNetwork(leaky_graph((12,), 10, 3, seed, filtered=True))
-    _fit_scales(module, q.astype(np.int32))
+    fit_scales(module, q.astype(np.int32))
     labels = torch.from_numpy(rng.integers(0, 3, 32))
     found: dict[str, dict[str, Any]] = {}
     for method in ("bptt", "rate", "tssl"):

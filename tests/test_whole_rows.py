@@ -85,7 +85,8 @@ def expected(path: Path, given: dict[str, Any], rate: int) -> dict[str, Any]:
         session.run(["z", "next"], {"x": x[None], "state": state, "rate": np.array(rate)})
         for x, state in zip(given["x"], given["state"], strict=True)
     ]
-    return {"z": np.concatenate([z for z, _ in found]), "next": np.stack([state for _, state in found])}
+    z, states = ([np.asarray(answer[place]) for answer in found] for place in range(2))
+    return {"z": np.concatenate(z), "next": np.stack(states)}
 
 
 @pytest.mark.parametrize("rate", [16000, 8000])

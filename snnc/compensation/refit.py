@@ -125,7 +125,7 @@ def refit(
     y *= graph.timesteps
     for synapse in fixed:
         if isinstance(synapse, ChannelWeight):
-            current = _scaled(graph, synapse, prefix, rows, places)
+            current = scaled(graph, synapse, prefix, rows, places)
         else:
             current = _picked(prefix, rows, places, channels, partial(prefix.current, graph, synapse.name))
         current *= first.inputs.count(synapse.name)
@@ -238,7 +238,7 @@ def _inside(prefix: PartialSimulation, rows: IntArray) -> Iterator[tuple[slice, 
             yield chunk, slice(int(first), int(last))
 
 
-def _scaled(
+def scaled(
     graph: SnnGraph, synapse: ChannelWeight, prefix: PartialSimulation, rows: IntArray, places: IntArray
 ) -> FloatArray:
     """Return the current of an identity branch at the chosen positions, summed over all steps.
@@ -263,13 +263,13 @@ def _columns(
     for chunk, inside in _inside(prefix, rows):
         counts = narrow(prefix.counts(graph, synapse.inputs[0], chunk)[rows[inside] - chunk.start])
         if isinstance(synapse, Convolution):
-            parts.append(_patches(counts, synapse, places[inside]))
+            parts.append(patches(counts, synapse, places[inside]))
         else:
             parts.append(counts.reshape(len(counts), -1))
     return np.concatenate(parts)
 
 
-def _patches(counts: IntArray, synapse: Convolution, places: IntArray) -> IntArray:
+def patches(counts: IntArray, synapse: Convolution, places: IntArray) -> IntArray:
     """Return what each chosen output position of some rows reads, (positions, channels times kernel)."""
     window = synapse.window
     top, left, bottom, right = window.pads

@@ -199,7 +199,7 @@ def train_leaky(
     torch.manual_seed(seed)
     try:
         module = LeakyNetwork(graph, method, decays if neurons == "da-lif" else "none")
-        _fit_scales(module, q[learned[:64]])
+        fit_scales(module, q[learned[:64]])
         parameters = [each for _, each in module.learned]
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "lr": rate, "weight_decay": 0.05},
@@ -252,7 +252,7 @@ def checked_frames(x: Any, y: Any) -> tuple[FloatArray, IntArray]:
     return real, labels.astype(np.int64)
 
 
-def _fit_scales(module: LeakyNetwork, q: NumberArray) -> None:
+def fit_scales(module: LeakyNetwork, q: NumberArray) -> None:
     """Scale the weights of each layer in turn, so that the potentials reach the threshold about as often."""
     import torch
 
