@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from snnc.errors import InputError
+from snnc.errors import InputError, UsageError
 
 if __name__ != "snnc.models":
     raise ImportError("this folder is the package snnc.models; import it by that name")
@@ -67,11 +67,12 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Labelled rows that are bundled with snnc.
+    """Labelled rows that a network was trained on; most come with snnc.
 
     Attributes:
         name: the data set's name.
-        path: an ``.npz`` file with uint8 ``calibration_x``, ``calibration_y``, ``test_x`` and ``test_y``.
+        path: an ``.npz`` file with uint8 ``calibration_x``, ``calibration_y``, ``test_x`` and ``test_y``;
+            ``None`` where no rows are bundled.
         sha256: of that file, in hexadecimal.
         licence: under which the rows are distributed.
         notice: the text of that licence, which goes with every copy.
@@ -80,8 +81,8 @@ class Dataset:
     """
 
     name: str
-    path: Path
-    sha256: str
+    path: Path | None
+    sha256: str | None
     licence: str
     notice: str
     source: str
@@ -99,12 +100,12 @@ class ZooEntry:
         sha256: of that file, in hexadecimal.
         summary: one line on the architecture.
         licence: of the weights.
-        dataset: what it was trained on, with the bundled rows.
+        dataset: what it was trained on, with the bundled rows, if there are some.
         input_shape: of one row as the network takes it, without the batch axis.
         preprocessing: from the bundled uint8 rows to the network's input, with the keys of a
             ``--preprocess`` file (see docs/cli.md).
         accuracy: on all the test rows that were at hand.
-        bundled_accuracy: on the bundled test rows.
+        bundled_accuracy: on the bundled test rows; ``None`` where there are none.
         training: the command that makes the network again.
         parameters: trained numbers; the running statistics of batch normalisations are not counted.
         macs: multiply-accumulates of one inference, of convolutions and matrix products.
@@ -123,7 +124,7 @@ class ZooEntry:
     input_shape: tuple[int, ...]
     preprocessing: Mapping[str, object] = field(hash=False)
     accuracy: Accuracy
-    bundled_accuracy: Accuracy
+    bundled_accuracy: Accuracy | None
     training: str
     parameters: int
     macs: int
@@ -137,7 +138,7 @@ def list_models() -> tuple[ZooEntry, ...]:
     datasets = {
         row["name"]: Dataset(
             name=row["name"],
-            path=FOLDER / row["file"],
+            path=None if row["file"] is None else FOLDER / row["file"],
             sha256=row["sha256"],
             licence=row["licence"],
             notice=row["notice"],
@@ -158,7 +159,7 @@ def list_models() -> tuple[ZooEntry, ...]:
             input_shape=tuple(row["input_shape"]),
             preprocessing=MappingProxyType(row["preprocessing"]),
             accuracy=_accuracy(row["accuracy"]),
-            bundled_accuracy=_accuracy(row["bundled_accuracy"]),
+            bundled_accuracy=None if row["bundled_accuracy"] is None else _accuracy(row["bundled_accuracy"]),
             training=row["training"],
             parameters=row["parameters"],
             macs=row["macs"],
@@ -187,6 +188,7 @@ def calibration_data(entry: ZooEntry) -> tuple[NDArray[np.uint8], NDArray[np.uin
     """Return the bundled training rows, (N, H, W), and their labels, (N,), both uint8.
 
     Raises:
+        UsageError: there are none.
         InputError: the file is missing or altered.
     """
     return _rows(entry.dataset, "calibration")
@@ -196,6 +198,7 @@ def test_data(entry: ZooEntry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the bundled test rows, (N, H, W), and their labels, (N,), both uint8.
 
     Raises:
+        UsageError: there are none.
         InputError: the file is missing or altered.
     """
     return _rows(entry.dataset, "test")
@@ -204,6 +207,9 @@ def test_data(entry: ZooEntry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def _rows(dataset: Dataset, split: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     import numpy as np
 
+    if dataset.path is None or dataset.sha256 is None:
+        option = "--calib or --train" if split == "calibration" else "--data"
+        raise UsageError(f"the zoo holds no rows of {dataset.name}: name your own by {option} ROWS")
     _check(dataset.path, dataset.sha256)
     with np.load(dataset.path, allow_pickle=False) as arrays:
         return arrays[f"{split}_x"], arrays[f"{split}_y"]

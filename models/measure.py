@@ -3,8 +3,8 @@
     python -m snnc.models.measure --rows fashion_mnist=FOLDER --rows spoken_digits=FOLDER
 
 Hashes, sizes and accuracies in the catalog are this program's; the words in it are written by hand. The
-folders are those that :mod:`snnc.models.fashion_mnist` and :mod:`snnc.models.spoken_digits` read. Artefacts
-are measured by ``snnc eval``.
+folders are those that :mod:`snnc.models.fashion_mnist`, :mod:`snnc.models.spoken_digits` and
+:mod:`snnc.models.cifar10` read. Artefacts are measured by ``snnc eval``.
 """
 
 from __future__ import annotations
@@ -26,16 +26,26 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from snnc.errors import InputError
-from snnc.models import FOLDER, PREFIX, ZooEntry, fashion_mnist, list_models, spoken_digits, test_data
+from snnc.models import (
+    FOLDER,
+    PREFIX,
+    ZooEntry,
+    cifar10,
+    fashion_mnist,
+    list_models,
+    spoken_digits,
+    test_data,
+)
 
-READERS = {"fashion_mnist": fashion_mnist.read, "spoken_digits": spoken_digits.read}
+READERS = {"fashion_mnist": fashion_mnist.read, "spoken_digits": spoken_digits.read, "cifar10": cifar10.read}
 _Z95 = 1.959963984540054  # the normal quantile of 0.975
 
 
 def prepare(images: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Return rows (N, H, W) as the network's input, (N, 1, H, W) float32."""
+    """Return rows (N, H, W), or (N, C, H, W), as the network's input, (N, C, H, W) float32."""
     scaled = images.astype(np.float32) / np.float32(preprocessing["divide"])
-    return ((scaled - np.float32(preprocessing["mean"])) / np.float32(preprocessing["std"]))[:, None]
+    found = (scaled - np.float32(preprocessing["mean"])) / np.float32(preprocessing["std"])
+    return found if found.ndim == 4 else found[:, None]
 
 
 def top1(network: Path, inputs: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
@@ -65,6 +75,9 @@ def count(network: Path) -> tuple[int, int]:
     """
     graph = onnx.shape_inference.infer_shapes(onnx.load(network), strict_mode=True, data_prop=True).graph
     sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    stored = {
+        node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"
+    }  # int8 weights
     shapes = {
         value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
         for value in (*graph.value_info, *graph.output)
@@ -76,10 +89,15 @@ def count(network: Path) -> tuple[int, int]:
     macs = 0
     for node in graph.node:
         if node.op_type == "Conv":
-            macs += math.prod(shapes[node.output[0]][2:]) * math.prod(sizes[node.input[1]])
+            macs += math.prod(shapes[node.output[0]][2:]) * math.prod(sizes[_weight(node, stored)])
         elif node.op_type == "Gemm":
-            macs += math.prod(sizes[node.input[1]])
+            macs += math.prod(sizes[_weight(node, stored)])
     return parameters, macs
+
+
+def _weight(node: onnx.NodeProto, stored: Mapping[str, str]) -> str:
+    """Return the name of the initialiser that a node multiplies by."""
+    return stored.get(node.input[1], node.input[1])
 
 
 def spiking_top1(entry: ZooEntry, rows: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float:
@@ -122,14 +140,15 @@ def main(folders: tuple[str, ...]) -> None:
     path = FOLDER / "catalog.json"
     catalog = json.loads(path.read_text(encoding="utf-8"))
     for row in catalog["datasets"] + catalog["models"]:
-        row["sha256"] = sha256(FOLDER / row["file"])
+        row["sha256"] = None if row["file"] is None else sha256(FOLDER / row["file"])
     _replace(path, catalog)
     entries = {entry.name: entry for entry in list_models()}
     for row in catalog["models"]:
         entry = entries[row["name"]]
         counted = entry if entry.source is None else entries[entry.source]
         row["parameters"], row["macs"] = count(counted.path)
-        row["bundled_accuracy"].update(measure(entry, *test_data(entry)))
+        if entry.dataset.path is not None:
+            row["bundled_accuracy"].update(measure(entry, *test_data(entry)))
         folder = given.get(entry.dataset.name)
         if folder is None:
             click.echo(f"{entry.name}: the figure on all rows stays, as no folder of them is named")

@@ -19,7 +19,8 @@ levels.
 
 Not every rectifier needs many levels. With ``levels`` above 1 and a ``share`` below 1, the rectifiers whose
 rounding alone changes the answers most, relative to the operations that read them, get spikes of ``levels``,
-and the others spikes of one (see :mod:`snnc.compensation.sensitivity`).
+and the others spikes of one (see :mod:`snnc.compensation.sensitivity`). With ``operations`` below 1 each
+rectifier gets its own number of levels: see :mod:`snnc.compensation.level_choice`.
 
 Source: the clip is that of Liu et al., "Efficient ANN-SNN Conversion with Error Compensation
 Learning", ICML 2025; thresholds by least squares as in Li et al., "A Free Lunch From ANN: Towards
@@ -30,12 +31,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
 import numpy as np
 
+from snnc.compensation.level_choice import choose_levels, rungs, spikes
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
 from snnc.cores import available_cores
 from snnc.diagnostics import COARSE_SOFTMAX, UNSEEN_RANGE, Diagnostic
@@ -107,6 +109,8 @@ class ClipActivations:
         levels: M, the levels that one spike will carry; with T steps the grid has ``T M`` levels.
         share: of the source's operations that read rectifiers, those that spikes of ``levels`` may feed;
             the least sensitive rectifiers keep spikes of one level.
+        operations: limit on the operations of spikes, relative to those of ``levels`` everywhere, to which
+            rectifiers keep that have fewer levels where that loses least.
         percentile: for that method, in (0, 100].
     """
 
@@ -116,6 +120,7 @@ class ClipActivations:
     floor: bool = False
     levels: int = 1
     share: float = 1.0
+    operations: float = 1.0
     percentile: float = 99.9
 
     def __post_init__(self) -> None:
@@ -126,6 +131,11 @@ class ClipActivations:
         if self.share < 1 and self.levels == 1:
             raise UsageError(
                 f"share={self.share} needs levels above 1: it is the share of operations that get them"
+            )
+        require("operations", self.operations, 0, 1, beyond=True)
+        if self.operations < 1 and (self.levels == 1 or self.share < 1):
+            raise UsageError(
+                f"operations={self.operations} chooses between levels: give levels above 1, and no share"
             )
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
@@ -144,6 +154,8 @@ class ClipActivations:
             seed=context.seed,
         )
         samples = {name: measured[seen[name]] for name in names}
+        if self.operations < 1 and context.calibration.is_real:
+            return self._chosen(graph, activations, samples, context)
         if self.share == 1:
             return self._clipped(graph, activations, samples, self.levels, context)
         plain = self._clipped(graph, activations, samples, 1, context)
@@ -158,6 +170,37 @@ class ClipActivations:
         return self._clipped(
             plain, [node for node in activations if node.name in chosen], samples, self.levels, context
         )
+
+    def _chosen(
+        self,
+        graph: AnnGraph,
+        activations: Sequence[Activation],
+        samples: Mapping[str, ActivationSample],
+        context: Context,
+    ) -> AnnGraph:
+        """Return the graph with rectifiers clipped for as many levels as each is worth."""
+        T, error, reading = context.timesteps, context.answer_error(), operations(graph)
+        names = [node.name for node in graph.of_type(Relu) if reading[node.name]]
+        clipped: dict[int, AnnGraph] = {}
+        errors: dict[str, dict[int, float]] = {name: {} for name in names}
+        taken: dict[str, dict[int, float]] = {name: {} for name in names}
+        for levels in rungs(self.levels):
+            # What is to be said of activations is said once.
+            told = context if levels == self.levels else replace(context, diagnostics=[])
+            made = clipped[levels] = self._clipped(graph, activations, samples, levels, told)
+            lost = sensitivities(made, context.calibration, dict.fromkeys(names, levels * T), error)
+            for node in (node for node in made.of_type(Relu) if node.name in taken):
+                errors[node.name][levels] = lost[node.name]
+                taken[node.name][levels] = reading[node.name] * spikes(node, samples[node.name], T)
+        found = choose_levels(errors, taken, self.operations)
+        context.findings["objective"] = error.value
+        context.findings["operations"] = found.as_dict()
+        context.findings["levels"] = {
+            name: {"divergence": round(errors[name][levels], 5), "levels": levels}
+            for name, levels in found.levels.items()
+        }
+        chosen = {name: clipped[levels][name] for name, levels in found.levels.items()}
+        return clipped[self.levels].replacing(chosen)
 
     def _clipped(
         self,

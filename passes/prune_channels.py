@@ -26,10 +26,12 @@ from numpy.typing import NDArray
 
 from snnc.analysis.costs import count, macs_of_ann
 from snnc.analysis.node_costs import fan_outs
+from snnc.compensation.channel_layers import free_sets, layers_of
 from snnc.compensation.channel_scores import Score, Spikes, channel_scores
 from snnc.compensation.readers import raised_readers
 from snnc.errors import GateError, UsageError
-from snnc.ir.channel_sets import ChannelSets, channel_sets, without_channels
+from snnc.ir.ann import AnnGraph
+from snnc.ir.channel_sets import ChannelSets, without_channels
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph, Weighted
@@ -87,12 +89,12 @@ class PruneChannels:
             )
         if graph.integer:
             raise UsageError("prune-channels works on float32 networks: put it before `compensate`")
-        sets = _free(graph, context)
+        sets = free_sets(graph, _divisible(graph, context.ann()))
         rows = context.calibration.rows[:ROWS]
         inputs = encode_all(graph, rows)
         spikes = Spikes.of(graph, inputs, len(rows), context.simulator)
         scores = channel_scores(graph, sets, self.score, spikes, inputs, context.simulator)
-        layers = _layers(graph, sets)
+        layers = layers_of(graph, sets)
         gone = np.zeros(len(sets.fixed), np.bool_)
         for members in layers:
             order = members[np.argsort(scores[members], kind="stable")]
@@ -125,30 +127,13 @@ class PruneChannels:
         return smaller
 
 
-def _free(graph: SnnGraph, context: Context) -> ChannelSets:
-    """Return the sets of channels; those of populations whose targets cannot be told apart stay."""
-    sets = channel_sets(graph)
-    fixed = sets.fixed.copy()
-    source = context.ann()
-    populated = np.zeros(len(fixed), np.bool_)
-    for node in graph.of_type(IntegrateFire):
-        populated[sets.of[node.name]] = True
-        if node.stands_for not in source or not is_divisible(source[node.stands_for]):
-            fixed[sets.of[node.name]] = True
-    return ChannelSets(sets.of, fixed | ~populated)
-
-
-def _layers(graph: SnnGraph, sets: ChannelSets) -> tuple[NDArray[np.int64], ...]:
-    """Return the sets that can go, by the populations that they have channels of."""
-    members: dict[int, list[str]] = {}
-    for node in graph.of_type(IntegrateFire):
-        for number in np.unique(sets.of[node.name]):
-            members.setdefault(int(number), []).append(node.name)
-    layers: dict[tuple[str, ...], list[int]] = {}
-    for number, names in members.items():
-        if not sets.fixed[number]:
-            layers.setdefault(tuple(names), []).append(number)
-    return tuple(np.array(sorted(numbers)) for numbers in layers.values())
+def _divisible(graph: SnnGraph, source: AnnGraph) -> frozenset[str]:
+    """Return the populations that stand for rectifiers whose channels can be told apart."""
+    return frozenset(
+        node.name
+        for node in graph.of_type(IntegrateFire)
+        if node.stands_for in source and is_divisible(source[node.stands_for])
+    )
 
 
 def _within(

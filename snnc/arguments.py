@@ -120,6 +120,22 @@ def shape_texts(shapes: Any) -> tuple[str, ...]:
         raise UsageError(f"the shapes are {_said(shapes)}: give {{'NAME': (1, 3, 320, 320)}}") from None
 
 
+def value_texts(values: Any) -> tuple[str, ...]:
+    """Return values of inputs, by their names, as the texts of the options; texts stay.
+
+    Raises:
+        UsageError: they are no mapping of names to numbers.
+    """
+    if isinstance(values, list | tuple) and all(isinstance(text, str) for text in values):
+        return tuple(values)
+    if not isinstance(values, Mapping):
+        raise UsageError(f"the values to fix are {_said(values)}: give {{'NAME': 16000}}")
+    return tuple(
+        f"{name}={','.join(map(str, value if isinstance(value, list | tuple) else [value]))}"
+        for name, value in values.items()
+    )
+
+
 def as_names(value: Any, what: str) -> tuple[str, ...]:
     """Return a sequence of names.
 

@@ -57,6 +57,7 @@ class Options:
         payload: the largest payload of a spike, ``binary``, ``signed`` or ``levels:M``; it restricts the
             candidates.
         shape: sizes of inputs that the file leaves open, as texts, ``NAME=1,3,320,320``.
+        fix: values of inputs that are none any more, as texts, ``NAME=16000``.
         keep_output: names of the outputs to keep; empty for all.
         host: where ordinary ONNX may run what has no spiking form: ``none``; ``edges``: before and
             behind; ``any``: also between.
@@ -74,6 +75,7 @@ class Options:
     task: Task | None = None
     payload: str | None = None
     shape: tuple[str, ...] = ()
+    fix: tuple[str, ...] = ()
     keep_output: tuple[str, ...] = ()
     host: str = "edges"
     frames: bool = False
@@ -83,9 +85,9 @@ class Options:
         """What is taken of the file.
 
         Raises:
-            UsageError: a shape is not of its form, or something is named twice.
+            UsageError: a shape or a value is not of its form, or something is named twice.
         """
-        return Selection.parse(self.shape, self.keep_output)
+        return Selection.parse(self.shape, self.keep_output, self.fix)
 
     def __post_init__(self) -> None:
         """Refuse values of another kind, in one line.
@@ -98,8 +100,6 @@ class Options:
             if not isinstance(value, Pipeline | Task):
                 object.__setattr__(self, item.name, OPTIONS[item.name].checked(value))
         object.__setattr__(self, "task", as_task(self.task))
-        if self.payload is not None:
-            carried(self.payload)
 
     @property
     def steps(self) -> int:

@@ -223,6 +223,15 @@ APPROXIMATED = Code(
     "the standard deviation is about as small as epsilon.",
     Severity.WARNING,
 )
+WHOLE_ROW = Code(
+    "SNN124",
+    "an input whose row is the whole tensor",
+    "The file is for a batch of one, and this input does not have that one in front: as the state of a "
+    "recurrent network, (layers, 1, size), or a vector or number without a batch. One run of the file is one "
+    "row, so a row of this input is all of it, and n rows have the shape (n, layers, 1, size). Where the "
+    "first size is meant to be a batch, export the model with the same batch in front of every input.",
+    Severity.WARNING,
+)
 HOST_SHARE = Code(
     "SNN130",
     "too little is left for spikes",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snnc import compiler
-from snnc.arguments import Model, as_artefact, as_names, as_preprocessing, as_shown, shape_texts
+from snnc.arguments import Model, as_artefact, as_names, as_preprocessing, as_shown, shape_texts, value_texts
 from snnc.artefact import Artefact
 from snnc.artefact import load as load_artefact
 from snnc.backends.torch_module import to_torch as module_of
@@ -47,6 +47,7 @@ def convert(
     task: Task | str | None = None,
     payload: str | None = None,
     shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
+    fix: Mapping[str, float | Sequence[float]] | Sequence[str] = (),
     keep_output: Sequence[str] = (),
     host: str = "edges",
     frames: bool = False,
@@ -71,6 +72,7 @@ def convert(
         task: kind of the outputs, ``classes``, ``binary`` or ``regression``; recognised by default.
         payload: the largest payload of a spike.
         shape: (batch, *shape) of inputs whose sizes the file leaves open, by their names.
+        fix: values that inputs get for good, by their names: a number, or all values in order.
         keep_output: names of the outputs to keep, all by default.
         host: what may run as ordinary ONNX.
         frames: whether the result takes T frames that add up to a row, (rows, T, *shape); the calibration
@@ -92,6 +94,7 @@ def convert(
         task=as_task(task),
         payload=payload,
         shape=shape_texts(shape),
+        fix=value_texts(fix),
         keep_output=as_names(keep_output, "outputs to keep"),
         host=host,
         frames=frames,

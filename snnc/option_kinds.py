@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -64,6 +65,8 @@ class Facts:
         beyond: whether ``least`` itself is refused.
         because: why a number below is refused.
         choices: the words that are allowed.
+        pattern: a regular expression that a text must match as a whole; empty for any text.
+        form: how such a text is written, for the user.
         show_default: whether the help tells the default.
     """
 
@@ -76,6 +79,8 @@ class Facts:
     beyond: bool = False
     because: str = ""
     choices: tuple[str, ...] = ()
+    pattern: str = ""
+    form: str = ""
     show_default: bool = False
 
 
@@ -117,6 +122,8 @@ class Option:
             return f"must be {what}, not {_said(value)}"
         if self.facts.choices and value not in self.facts.choices:
             return f"must be one of {', '.join(self.facts.choices)}, not {value!r}"
+        if self.facts.pattern and not re.fullmatch(self.facts.pattern, str(value)):
+            return f"{value!r:.60}: write {self.facts.form}"
         return None
 
     def checked(self, value: Any, name: str = "") -> Any:

@@ -142,6 +142,13 @@ class ConvertOptions:
         "sizes of an input that the network leaves open: NAME=1,3,320,320",
         metavar="NAME=SIZES",
     )
+    fix: tuple[str, ...] = option(
+        (),
+        "Give an input of MODEL a value that stays, and take it from the inputs: NAME=16000, or NAME=0,1,0 "
+        "for all of its values. May be repeated.",
+        "inputs of the network that get a value: NAME=16000",
+        metavar="NAME=VALUE",
+    )
     keep_output: tuple[str, ...] = option(
         (),
         "Keep only this output of MODEL, and the inputs that it needs. May be repeated.",
@@ -174,6 +181,8 @@ class ConvertOptions:
         "or of a budget.",
         "the largest payload of a spike: binary, signed or levels:M",
         metavar="KIND",
+        pattern=r"(binary|signed|levels:[1-9]\d*)(\+(binary|signed|levels:[1-9]\d*))*",
+        form="binary, signed or levels:M",
     )
     tune: float | None = option(
         None,

@@ -230,7 +230,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_doctor_compiles_ahead(capsys: pytest.CaptureFixture[str]) -> None:
-    assert shown(capsys, "doctor", "--warm")["warmed"]["kernels"] > 40
+    assert shown(capsys, "doctor", "--warm")["warmed"]["kernels"] > 30
     assert main(["doctor", "--warm"]) == 0
     assert "kernels ready" in capsys.readouterr().out
 

@@ -26,6 +26,7 @@ from snnc.source.kept_channels import with_kept_channels
 from tests.ann_graphs import Builder, context, residual_network
 from tests.onnx_models import model, node, normal, saved
 from tests.spiking_graphs import random_graph, random_inputs
+from tests.tuned_networks import network
 
 LOWERED = "fold-batchnorm,exact-max-pool,clip-activations,lower,dual-threshold,init-membrane"
 
@@ -181,6 +182,20 @@ def test_the_report_compares_with_the_channels_that_are_left(tmp_path: Path) -> 
     # The channels that are gone are missed behind them, and named as a matter of weights.
     first, *_, last = found.layers
     assert abs(last.local.of("parameters")) > abs(first.local.of("parameters"))
+
+
+def test_a_report_on_a_pruned_network_with_fine_identity_branches(tmp_path: Path) -> None:
+    path = network(tmp_path)
+    rows = np.random.default_rng(3).standard_normal((120, 1, 6, 6)).astype(np.float32)
+    text = (
+        "fold-batchnorm,exact-max-pool,clip-activations{levels=15},lower,multi-threshold,"
+        "fine-skip{levels=63},init-membrane,prune-channels{share=0.5},compensate,quantise-weights"
+    )
+    artefact = convert(path, rows[:100], Options(timesteps=1, pipeline=text, threads=1)).artefact
+    assert any(node.fine for node in artefact.graph.of_type(IntegrateFire))
+    source = prepared_source(artefact, path, ReferenceSimulator())
+    found = measure(artefact, source, rows[100:], None, simulator=ReferenceSimulator(), threads=1)
+    assert len(found.layers) == 1 + len(artefact.graph.of_type(IntegrateFire))
 
 
 def test_a_limit_on_operations_is_kept_and_costly_channels_go_first() -> None:

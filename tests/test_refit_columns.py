@@ -19,11 +19,11 @@ from tests.test_compensate import prepared
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_patches_are_the_windows_of_the_definition(data: st.DataObject) -> None:
-    side = st.integers(1, 3)
+    side, pad = st.integers(1, 3), st.integers(0, 2)
     window = Window(
         (data.draw(side), data.draw(side)),
         (data.draw(side), data.draw(side)),
-        data.draw(st.tuples(*[st.integers(0, 2)] * 4)),
+        data.draw(st.tuples(pad, pad, pad, pad)),
         (data.draw(side), data.draw(side)),
     )
     rows, channels, height, width = 3, data.draw(st.integers(1, 4)), 9, 8

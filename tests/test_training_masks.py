@@ -22,6 +22,7 @@ if importlib.util.find_spec("torch") is None:
 
 import torch
 
+from snnc.training import sparsity_schedule as schedule
 from snnc.training import stage as stages
 from snnc.training.masks import Masks, prunable
 from snnc.training.recipe import Recipe
@@ -56,7 +57,7 @@ def run(material: Material, **changes: Any) -> Tuning:
     return tune(material.path, material.x, **given)
 
 
-def masks(regrow: str, weight: torch.nn.Parameter, density: float = 0.2) -> Masks:
+def masks(regrow: str, weight: torch.nn.Parameter, density: float = 0.2, *, reverse: bool = False) -> Masks:
     """Return the mask of a layer that reads a rectifier."""
     graph = ann.AnnGraph(
         name="net",
@@ -74,7 +75,9 @@ def masks(regrow: str, weight: torch.nn.Parameter, density: float = 0.2) -> Mask
         outputs=("y",),
         output_names=("y",),
     )
-    return Masks(graph, [("y", "w", weight)], Recipe(epochs=1, density=density, regrow=regrow))
+    return Masks(
+        graph, [("y", "w", weight)], Recipe(epochs=1, density=density, regrow=regrow, reverse=reverse)
+    )
 
 
 def parameter(seed: int = 0) -> torch.nn.Parameter:
@@ -90,7 +93,7 @@ def follow(
         weight.grad = torch.randn(weight.shape, generator=generator)
         found.follow(step, STEPS, generator)
         optimiser.step()
-        found.apply(optimiser, {"w": weight.detach().clone()})
+        found.keep_sparse(optimiser, {"w": weight.detach().clone()})
         outside = found.masks[0].held == 0
         assert not weight.detach()[outside].any()
         assert not weight.grad[outside].any()
@@ -180,12 +183,80 @@ def test_a_tuned_network_is_as_sparse_as_asked(regrow: str, material: Material) 
     assert found.results[1].equal_rows == 60 or not found.results[1].is_tuned
 
 
-def test_a_sparse_run_goes_on_to_the_same_bits(
-    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+DENSE = [20, 21, 22, 25, 26, 29, 30, 33, 34, 37, 38, 41, 42]
+"""Steps of the denser network: every other of twelve turns from step 20 up to 45."""
+
+
+def test_turns_of_a_denser_network() -> None:
+    weight, generator = parameter(), torch.Generator().manual_seed(1)
+    found = masks("gradient", weight, reverse=True)
+    assert [step for step in range(STEPS) if schedule.dense_turn(step, STEPS)] == DENSE
+    optimiser = torch.optim.Adam([weight])
+    for step in range(STEPS):
+        before = found.masks[0].held.clone()
+        gradient = torch.randn(weight.shape, generator=generator)
+        magnitude = weight.detach().abs().clone()
+        weight.grad = gradient.clone()
+        found.follow(step, STEPS, generator)
+        optimiser.step()
+        found.keep_sparse(optimiser, {"w": weight.detach().clone()})
+        sparse = found.masks[0].held.clone()
+        assert not weight.detach()[sparse == 0].any()
+        assert found.opening == (step + 1 in DENSE and step not in DENSE)
+        if found.opening:
+            found.open()
+        now = found.masks[0].held
+        assert step < 19 or int(now.sum()) == (32 if step + 1 in DENSE else 16)
+        grown, dropped = (now > 0) & (sparse == 0), (before > 0) & (now == 0)
+        if grown.any():  # by the gradient, from zero
+            assert gradient.abs()[grown].min() >= gradient.abs()[now == 0].max()
+            assert not weight.detach()[grown].any()
+        if dropped.any():
+            assert magnitude[dropped].max() <= magnitude[now > 0].min()
+
+
+def test_in_a_dense_turn_the_sparse_network_teaches(
+    material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(material)
+    taught: list[Any] = []
+    given = stages.Stage.loss
+
+    def watched(stage: stages.Stage, x: Any, labels: Any, teacher: Any = None) -> Any:
+        if "levels" in stage.name:
+            weights = None if teacher is None else {k: v.clone() for k, v in teacher.state_dict().items()}
+            taught.append((weights, stage.learner.state()))
+        return given(stage, x, labels, teacher)
+
+    monkeypatch.setattr(stages.Stage, "loss", watched)
+    found = run(material, epochs=18, reverse=True)
+    steps = len(taught)
+    dense = [step for step in range(steps) if schedule.dense_turn(step, steps)]
+    assert dense
+    assert [step for step, (teacher, _) in enumerate(taught) if teacher is not None] == dense
+    names = [name for name, value in taught[0][1].items() if name.endswith("weight") and value.ndim > 1]
+    for step in dense:
+        teacher, now = taught[step]
+        if step - 1 not in dense:  # what it was when the turn began
+            assert all(torch.equal(teacher[name], now[name]) for name in teacher)
+        else:
+            assert all(torch.equal(teacher[name], taught[step - 1][0][name]) for name in teacher)
+        for name in names[1:]:
+            assert (teacher[name] != 0).double().mean() <= 0.26
+    assert any((taught[dense[1]][1][name] != 0).double().mean() > 0.4 for name in names[1:])
+    curve = [line for line in found.results[1].history if "levels" in line["stage"] and line["step"]]
+    assert {line["turn"] for line in curve} == {"sparse", "dense"}
+    for weight in weights_of(found)[1:]:
+        assert (weight != 0).mean() <= 0.26
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_sparse_run_goes_on_to_the_same_bits(
+    reverse: bool, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices: dict[str, Any] = {"reverse": True, "epochs": 18} if reverse else {}
+    whole = run(material, **choices)
     monkeypatch.setattr(stages, "CHECKPOINT_SECONDS", 0.0)
-    left, given = 15, stages.Stage.take
+    left, given = (35 if reverse else 15), stages.Stage.take
 
     def stopping(*arguments: Any) -> bool:
         nonlocal left
@@ -197,8 +268,8 @@ def test_a_sparse_run_goes_on_to_the_same_bits(
     with monkeypatch.context() as patched:
         patched.setattr(stages.Stage, "take", stopping)
         with pytest.raises(KeyboardInterrupt):
-            run(material, checkpoints=tmp_path)
-    resumed = run(material, checkpoints=tmp_path)
+            run(material, checkpoints=tmp_path, **choices)
+    resumed = run(material, checkpoints=tmp_path, **choices)
     for one, other in zip(weights_of(whole), weights_of(resumed), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -212,6 +283,9 @@ def test_a_sparse_run_goes_on_to_the_same_bits(
         ({"rounded": 1.0}, "density takes weights out while the first stage learns them"),
         ({"learn": ("thresholds",)}, "density takes weights out while the first stage learns them"),
         ({"options": Options(preset="fast", threads=1)}, "compensate"),
+        ({"reverse": True}, "reverse needs 60 steps of the first stage for its turns, and there are 23"),
+        ({"reverse": True, "density": None}, "reverse lets a sparse network teach: give a density, too"),
+        ({"reverse": True, "regrow": "none"}, "give regrow gradient or random"),
     ],
 )
 def test_densities_that_make_no_sense(changes: dict[str, Any], message: str, material: Material) -> None:

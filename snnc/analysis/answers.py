@@ -127,13 +127,13 @@ def all_outputs_of(
         trace = simulator.run(graph, encode(rows[part]), timesteps, record)
         outputs = trace.outputs if finish is None else finish.answers(trace, rows[part])
         for name, y in outputs.items():
-            kept = _after_every_step(graph.readouts[name], trace, y.dtype) if per_step else y
+            kept = after_every_step(graph.readouts[name], trace, y.dtype) if per_step else y
             found.setdefault(name, []).append(kept)
     return {name: np.concatenate(parts, axis=1 if per_step else 0) for name, parts in found.items()}
 
 
-def _after_every_step(readout: Readout, trace: Trace, kind: np.dtype[Any]) -> NumberArray:
-    """Return what a read-out holds after every step, (T + K, n, *shape)."""
+def after_every_step(readout: Readout, trace: Trace, kind: np.dtype[Any]) -> NumberArray:
+    """Return what a read-out holds after every step of a run that recorded its inputs, (T + K, n, *shape)."""
     currents = np.add.reduce([trace.trains[name] for name in readout.inputs], dtype=kind)
     if readout.leaky:
         wide = currents.astype(np.int64) if currents.dtype.kind == "i" else currents

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snnc.analysis.answers import after_every_step
 from snnc.analysis.costs import unary
 from snnc.analysis.node_costs import fan_outs
 from snnc.errors import UsageError
-from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import check_known
@@ -52,6 +52,7 @@ class Exits:
         answers: (rows,), the classes.
         full: (rows,), the classes after the last step.
         synops: (rows,), operations that the spikes caused until then.
+        values: (rows, classes) float32, the scores that are answered, in units of the source network.
         steps: T + K.
         labels: (rows,) classes, or ``None``.
     """
@@ -61,6 +62,7 @@ class Exits:
     answers: IntArray
     full: IntArray
     synops: FloatArray
+    values: FloatArray
     steps: int
     labels: IntArray | None = None
 
@@ -143,8 +145,8 @@ def early_exits(
         _until(graph, encode(x[start : start + ROWS]), T, confidence, simulator)
         for start in range(0, len(x), ROWS)
     ]
-    latency, answers, full, synops = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return Exits(confidence, latency, answers, full, synops, T + graph.settle_steps, labels)
+    latency, answers, full, synops, values = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Exits(confidence, latency, answers, full, synops, values, T + graph.settle_steps, labels)
 
 
 def _require_classes_over_time(graph: SnnGraph, timesteps: int) -> None:
@@ -166,16 +168,16 @@ def _require_classes_over_time(graph: SnnGraph, timesteps: int) -> None:
 
 def _until(
     graph: SnnGraph, q: Any, timesteps: int, confidence: float, simulator: Simulator
-) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    """Return latency, answer, last answer and operations of encoded rows."""
+) -> tuple[IntArray, IntArray, IntArray, FloatArray, FloatArray]:
+    """Return latency, answer, last answer, operations and scores of encoded rows."""
     readout = graph.readout
     populations = graph.of_type(IntegrateFire)
     names = [node.name for node in populations]
     trace = simulator.run(graph, q, timesteps, RecordOptions(trains=(*names, *dict.fromkeys(readout.inputs))))
     steps = np.arange(1, timesteps + graph.settle_steps + 1)
     driven = np.minimum(steps, timesteps)  # neither bias nor input arrives while it settles
-    current = np.stack([trace.trains[name] for name in readout.inputs]).sum(axis=0, dtype=np.float64)
-    y = np.cumsum(current, axis=0) + driven[:, None, None] * per_channel(readout.bias, 1)
+    (outputs,) = trace.outputs.values()
+    y = after_every_step(readout, trace, outputs.dtype)
     scores = np.stack([readout.real(each, int(t)) for each, t in zip(y, driven, strict=True)])
     sure = confident(scores, confidence)
     sure[-1] = True
@@ -189,4 +191,6 @@ def _until(
         axes = tuple(range(2, sent.ndim))
         spent += (sent * reach[node.name]).sum(axis=axes)
     answers = scores.argmax(axis=-1)
-    return last + 1, answers[last, rows], answers[-1], np.cumsum(spent, axis=0)[last, rows]
+    values = np.stack([readout.decoded(each, int(t)) for each, t in zip(y, driven, strict=True)])
+    synops = np.cumsum(spent, axis=0)[last, rows]
+    return last + 1, answers[last, rows], answers[-1], synops, values[last, rows]

@@ -10,8 +10,11 @@ import click
 from snnc.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from snnc.analysis.early_exit import Exits
     from snnc.artefact import Artefact
     from snnc.ir.batch import Rows
+    from snnc.metrics import Task
+    from snnc.metrics.outputs import Labels
     from snnc.simulation.protocol import Simulator
 
 
@@ -85,6 +88,52 @@ def chosen_timesteps(terminal: Terminal, artefact: Artefact, wanted: int | None)
     )
     terminal.warn(found)
     return wanted
+
+
+def exits_of(
+    artefact: Artefact,
+    x: Rows,
+    confidence: float,
+    simulator: Simulator,
+    *,
+    timesteps: int,
+    labels: Labels = None,
+    task: Task | None = None,
+) -> Exits:
+    """Return when rows may stop; see :func:`snnc.analysis.early_exit.early_exits`.
+
+    Args:
+        artefact: the network.
+        x: rows as it takes them.
+        confidence: from which on they stop.
+        simulator: one that records spikes.
+        timesteps: T.
+        labels: classes, if they are known.
+        task: what the user says that the outputs are.
+
+    Raises:
+        UsageError: the network cannot stop early.
+    """
+    import numpy as np
+
+    from snnc.analysis.artefacts import stored_tasks
+    from snnc.analysis.early_exit import early_exits
+    from snnc.errors import UsageError
+    from snnc.metrics import Task
+    from snnc.metrics.outputs import recognise_outputs
+
+    if artefact.host is not None:
+        raise UsageError("a part of this artefact runs behind the spikes: leave out --exit-confidence")
+    given = stored_tasks(artefact) if task is None else task
+    outputs = recognise_outputs(artefact.gives, rows=len(x), labels=labels, ends=artefact.ends, given=given)
+    if any(each.task in (Task.BINARY, Task.REGRESSION) for each in outputs.values()):
+        raise UsageError(
+            "the outputs are no scores of classes, of which one becomes sure: leave out --exit-confidence"
+        )
+    classes = labels if isinstance(labels, np.ndarray) else None
+    return early_exits(
+        artefact.graph, artefact.encode, x, confidence, simulator, labels=classes, timesteps=timesteps
+    )
 
 
 def warn_of_rows(terminal: Terminal, artefact: Artefact, x: Rows, simulator: Simulator) -> None:

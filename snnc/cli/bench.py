@@ -34,6 +34,7 @@ class Request:
     mode: str
     rounds: int | None
     max_ratio: float | None
+    exit_confidence: float | None
     rows_layout: str | None
 
 
@@ -70,6 +71,13 @@ class Request:
     metavar="R",
     help="Exit with 4 if the spiking network takes more than R times as long.",
 )
+@click.option(
+    "--exit-confidence",
+    type=FiniteRange(0, 1, min_open=True),
+    metavar="P",
+    help="Also tell latency and operations of rows that answer as soon as the largest softmax probability "
+    "reaches P. The times stay those of all steps.",
+)
 @rows_layout
 @click.pass_obj
 def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
@@ -78,11 +86,14 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     The ratio is that of the shortest rounds. Both start from the rows as the source network takes them, so
     the time of the spiking network includes their quantisation. The density is measured on these rows.
     """
+    from snnc.analysis.early_exit import check_confidence
     from snnc.artefact import load
-    from snnc.cli.artefacts import chosen_timesteps
+    from snnc.backends import load_simulator
+    from snnc.cli.artefacts import chosen_timesteps, exits_of
+    from snnc.cli.evaluation_tables import when_sure
     from snnc.cli.models import locate, locate_source
     from snnc.cli.subjects import rows_of
-    from snnc.errors import GateError
+    from snnc.errors import GateError, UsageError
 
     request = Request(**options)
     network = load(artefact).with_rows_layout(request.rows_layout)
@@ -91,7 +102,11 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         located = locate_source(network.metadata, artefact, None)
     else:
         located = locate(request.against)
-    x, _, _ = rows_of(
+    if request.exit_confidence is not None:
+        check_confidence(request.exit_confidence)
+        if request.mode == "counts":
+            raise UsageError("--exit-confidence looks at every step, and --mode counts has none of them")
+    x, y, _ = rows_of(
         request.data,
         network.metadata.source_sha256,
         None,
@@ -100,11 +115,18 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         outputs=list(network.gives),
         preprocessing=network.preprocessing,
     )
+    exits = None
+    if request.exit_confidence is not None:
+        recorder = load_simulator("numba", request.threads)
+        exits = exits_of(network, x, request.exit_confidence, recorder, timesteps=steps, labels=y)
     found = _compare(terminal, network, located, x, steps, request)
     if terminal.json:
-        terminal.data(found.as_dict())
+        early = {} if exits is None else {"early_exit": exits.as_dict()}
+        terminal.data({**found.as_dict(), **early})
     else:
         _show(terminal, found)
+        if exits is not None:
+            terminal.table(("answers when sure", f"from {exits.confidence:g} on"), when_sure(exits))
     if request.max_ratio is not None and found.ratio > request.max_ratio:
         raise GateError(
             f"the spiking network takes {found.ratio:.3g} times as long as {located.name}, "

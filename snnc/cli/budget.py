@@ -93,6 +93,7 @@ def requested(
             threads=options.threads,
             task=next(iter(outputs.values())).task if len(outputs) == 1 else options.task,
             shape=options.shape,
+            fix=options.fix,
             keep_output=options.keep_output,
             host=options.host,
         ),
@@ -207,8 +208,8 @@ def _identity(located: Located, trials: Trials) -> str:
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     options = trials.options
     words: tuple[object, ...] = (options.seed, trials.preprocessing, options.task, trials.metrics)
-    if (read := (options.host, options.shape, options.keep_output)) != ("edges", (), ()):
-        words = (*words, read)
+    if (read := (options.host, options.shape, options.keep_output)) != ("edges", (), ()) or options.fix:
+        words = (*words, read, *options.fix)
     digest.update(repr(words).encode())
     return digest.hexdigest()
 

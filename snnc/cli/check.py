@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.given import refuse
-from snnc.cli.inputs_outputs import keep_option, shape_option
+from snnc.cli.inputs_outputs import fix_option, keep_option, shape_option
 from snnc.cli.options import option_of
 from snnc.cli.terminal import Terminal, Verb
 from snnc.options import ConvertOptions
@@ -36,6 +36,7 @@ TRIAL_ROWS = 8
     "--target", metavar="T", help="Also list everything that this target of `snnc deploy` does not support."
 )
 @shape_option
+@fix_option
 @keep_option
 @click.option("--profile", metavar="NAME", help="Profile of the target; its first by default.")
 @option_of("host")
@@ -54,6 +55,7 @@ def command(
     profile: str | None,
     host: str,
     shape: tuple[str, ...],
+    fix: tuple[str, ...],
     keep_output: tuple[str, ...],
     calib: Path | None,
 ) -> int:
@@ -71,7 +73,7 @@ def command(
 
     if target is None and profile is not None:
         raise UsageError("--profile needs --target")
-    options = Options(host=host, shape=shape, keep_output=keep_output)
+    options = Options(host=host, shape=shape, fix=fix, keep_output=keep_output)
     if not is_factory(model):
         refuse("is for PACKAGE.MODULE:FACTORY, and this is no such name", "--calib")
         return _check(terminal, model, model, form, target, profile, options)
@@ -100,7 +102,7 @@ def _check(
         require_network(located.path, model)
     converted = target is not None and holds_artefact(located.path)
     if converted:
-        refuse("is for a network, and this is an artefact", "--shape", "--keep-output", "--host")
+        refuse("is for a network, and this is an artefact", "--shape", "--fix", "--keep-output", "--host")
     source, found = (None, ()) if converted else examine(located.path, options)
     supported = all(item.severity is not Severity.ERROR for item in found)
     unfit: tuple[Diagnostic, ...] = ()

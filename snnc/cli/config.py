@@ -38,6 +38,8 @@ def _schema_of(option: Option) -> dict[str, Any]:
         found["exclusiveMinimum" if facts.beyond else "minimum"] = facts.least
     if facts.choices:
         found["enum"] = list(facts.choices)
+    if facts.pattern:
+        found["pattern"] = f"^({facts.pattern})$"
     if option.kind is Kind.ARRAY:
         found["items"] = {"type": "string"}
     if option.kind is Kind.OBJECT:

@@ -161,6 +161,7 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Wor
         journal=journal,
         task=task_of(asked.task),
         shape=asked.shape,
+        fix=asked.fix,
         keep_output=asked.keep_output,
         host=asked.host,
         payload=asked.payload,

@@ -150,7 +150,7 @@ def _of_numbers(measurement: Measurement, rows: int, *, is_finished: bool) -> Ju
 
 def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
     """Return what converts the source again, in the same way, for another T."""
-    from snnc.arguments import shape_texts
+    from snnc.arguments import shape_texts, value_texts
     from snnc.cli.files import read_named
     from snnc.cli.models import zoo_entry
     from snnc.compiler import Options, convert
@@ -181,6 +181,7 @@ def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
             task=found.told_task(None),
             threads=request.threads,
             shape=shape_texts(selection.shapes),
+            fix=value_texts(selection.values),
             keep_output=selection.outputs,
             host="none" if found.artefact.host is None else found.artefact.host.mode,
         )

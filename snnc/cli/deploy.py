@@ -198,4 +198,6 @@ def _zoo_rows(network: Artefact) -> tuple[NumberArray, IntArray] | None:
     from snnc.models import test_data
 
     entry = zoo_entry(network.metadata.source_sha256)
-    return None if entry is None or network.metadata.preprocessing is None else test_data(entry)
+    if entry is None or entry.dataset.path is None or network.metadata.preprocessing is None:
+        return None
+    return test_data(entry)

@@ -11,7 +11,7 @@ import click
 from snnc.cli.cluster import cluster_option, refuse_threads, workers_if
 from snnc.cli.evaluation_tables import show, show_source, when_sure
 from snnc.cli.given import refuse
-from snnc.cli.inputs_outputs import keep_option, shape_option
+from snnc.cli.inputs_outputs import fix_option, keep_option, shape_option
 from snnc.cli.judging import task_of, task_option
 from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import FiniteRange
@@ -21,7 +21,6 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from snnc.analysis.early_exit import Exits
     from snnc.analysis.parts import Parts
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
@@ -48,6 +47,7 @@ class Request:
     metric: tuple[str, ...]
     task: str | None
     shape: tuple[str, ...]
+    fix: tuple[str, ...]
     keep_output: tuple[str, ...]
     exit_confidence: float | None
     neurobench: Path | None
@@ -91,6 +91,7 @@ class Request:
     help="Also answer as soon as the largest softmax probability reaches P: accuracy, latency, operations.",
 )
 @shape_option
+@fix_option
 @keep_option
 @click.option(
     "--neurobench",
@@ -127,7 +128,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
     from snnc.analysis.neurobench import results
     from snnc.artefact import load
     from snnc.backends import load_simulator
-    from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
+    from snnc.cli.artefacts import chosen_timesteps, exits_of, warn_of_rows
     from snnc.cli.files import check_outputs
     from snnc.cli.host import told_of
     from snnc.cli.models import locate_source, open_source, zoo_entry
@@ -138,7 +139,8 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
         raise UsageError("an artefact stores its preprocessing: leave out --preprocess, or convert again")
     if request.against not in (None, "source"):
         refuse("applies to `--against source`, but --against gives the network itself", "--source")
-    refuse("is for a MODEL: an artefact remembers what was taken of its source", "--shape", "--keep-output")
+    taken = ("--shape", "--fix", "--keep-output")
+    refuse("is for a MODEL: an artefact remembers what was taken of its source", *taken)
     if request.neurobench is None:
         refuse("needs --neurobench", "--force")
     else:
@@ -185,7 +187,18 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
         progress=terminal.progress(),
         parts=parts,
     )
-    exits = None if request.exit_confidence is None else _exits(artefact, x, y, steps, request)
+    exits = None
+    if request.exit_confidence is not None:
+        recorder = load_simulator("numba", request.threads)  # the ONNX model gives no spikes
+        exits = exits_of(
+            artefact,
+            x,
+            request.exit_confidence,
+            recorder,
+            timesteps=steps,
+            labels=y,
+            task=task_of(request.task),
+        )
     if request.neurobench is not None:
         text = json.dumps(results(found, artefact.graph), indent=4) + "\n"
         with replacing(request.neurobench) as file:
@@ -201,28 +214,6 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
             terminal.text(f"{artefact.host.line}: {artefact.host.host_macs:,} run there once per image.")
             if artefact.host.islands:
                 terminal.text(f"{artefact.host.latency[0].upper()}{artefact.host.latency[1:]}.")
-
-
-def _exits(artefact: Artefact, x: Rows, y: Labels, steps: int, request: Request) -> Exits:
-    """Return when rows may stop; the simulator that records spikes runs them once more."""
-    import numpy as np
-
-    from snnc.analysis.early_exit import early_exits
-    from snnc.backends import load_simulator
-    from snnc.errors import UsageError
-
-    if artefact.host is not None:
-        raise UsageError("a part of this artefact runs behind the spikes: leave out --exit-confidence")
-    labels = y if isinstance(y, np.ndarray) else None
-    return early_exits(
-        artefact.graph,
-        artefact.encode,
-        x,
-        request.exit_confidence or 0.0,
-        load_simulator("numba", request.threads),
-        labels=labels,
-        timesteps=steps,
-    )
 
 
 def _parts_on(
@@ -275,7 +266,7 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request, work
     if request.data is not None:
         preprocessing = preprocessing_beside(request.data, preprocessing)
     preprocessing = with_layout(preprocessing, request.rows_layout)
-    selection = Selection.parse(request.shape, request.keep_output)
+    selection = Selection.parse(request.shape, request.keep_output, request.fix)
     source = open_source(terminal, located, preprocessing, request.threads, selection)
     names = (list(source.session.inputs), list(source.session.outputs))
     x, y = _rows(request, located.entry, source.check_rows, *names, preprocessing)

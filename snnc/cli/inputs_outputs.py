@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from snnc.options import ConvertOptions
 
 shape_option = option_of("shape")
+fix_option = option_of("fix")
 keep_option = option_of("keep_output")
 
 
@@ -29,7 +30,7 @@ def names_of(path: Path, asked: ConvertOptions) -> tuple[list[str], list[str]]:
     from snnc.frontend.loading import load
     from snnc.source.selection import Selection
 
-    selection = Selection.parse(asked.shape, asked.keep_output)
+    selection = Selection.parse(asked.shape, asked.keep_output, asked.fix)
     graph = selection.applied(load(path).proto, str(path)).graph
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value.name for value in graph.input if value.name not in constants]

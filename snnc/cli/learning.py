@@ -40,6 +40,11 @@ class Learning:
     threads: int | None
     force: bool
 
+    @property
+    def prunes_channels(self) -> bool:
+        """Whether channels go, so that others may grow again."""
+        return False
+
     def recipe(self) -> dict[str, Any]:
         """Return the arguments of a recipe, all but its losses.
 
@@ -48,7 +53,7 @@ class Learning:
         """
         from snnc.training.recipe import read_names
 
-        if self.density is None:
+        if self.density is None and not self.prunes_channels:
             refuse("is for sparse networks: give --density", "--regrow")
         return {
             "minutes": self.minutes,
@@ -163,7 +168,7 @@ def learning_options(
             type=click.Choice(["gradient", "random", "none"]),
             default="gradient",
             show_default=True,
-            help="With --density: which weights grow again in the place of the smallest.",
+            help="Of a sparse network: what grows again in the place of what drops.",
         ),
         click.option(
             "--precision",

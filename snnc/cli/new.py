@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnc.cli.inputs_outputs import keep_option, shape_option
+from snnc.cli.inputs_outputs import fix_option, keep_option, shape_option
 from snnc.cli.options import option_of
 from snnc.cli.terminal import Terminal, Verb
 
@@ -38,6 +38,7 @@ EXAMPLES: Mapping[str, Any] = {
 @option_of("calib")
 @option_of("preprocess")
 @shape_option
+@fix_option
 @keep_option
 @click.option(
     "-o",
@@ -56,6 +57,7 @@ def command(
     calib: Path | None,
     preprocess: Path | None,
     shape: tuple[str, ...],
+    fix: tuple[str, ...],
     keep_output: tuple[str, ...],
     output: Path,
     force: bool,
@@ -74,15 +76,13 @@ def command(
     located = locate(model)
     require_network(located.path, model)
     check_outputs(output, others=(located.path, calib, preprocess), force=force)
-    source, _ = read_convertible(located.path, Options(shape=shape, keep_output=keep_output))
+    taken = {"shape": shape, "fix": fix, "keep-output": keep_output}
+    source, _ = read_convertible(located.path, Options(shape=shape, fix=fix, keep_output=keep_output))
     known: dict[str, Any] = {}
     for name, path in (("calib", calib), ("preprocess", preprocess)):
         if path is not None:
             known[name] = _relative(path, output)
-    if shape:
-        known["shape"] = list(shape)
-    if keep_output:
-        known["keep-output"] = list(keep_output)
+    known |= {name: list(texts) for name, texts in taken.items() if texts}
     made = f"{Path(model.removeprefix(PREFIX)).stem}.snn.onnx"
     call = shlex.join(["snnc", "convert", model, "--config", str(output), "-o", made])
     with replacing(output) as file:

@@ -19,7 +19,7 @@ SUFFIX = ".nir"
 ONNX_ALONE = (
     *("--preset", "--pipeline", "--set", "--host", "--max-drop", "--min-metric", "--task", "--shape"),
     *("--keep-output", "--max-latency", "--max-synops", "--payload", "--tune", "--front", "--journal"),
-    *("--dry-run", "--dump-ir-after", "--rows-layout", "--cluster", "--frames"),
+    *("--fix", "--dry-run", "--dump-ir-after", "--rows-layout", "--cluster", "--frames"),
 )
 """Options that are for networks in ONNX."""
 

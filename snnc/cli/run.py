@@ -17,6 +17,7 @@ from snnc.cli.run_options import threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
+    from snnc.analysis.early_exit import Exits
     from snnc.artefact import Artefact
     from snnc.ir.batch import Rows
     from snnc.ir.graph import NumberArray
@@ -67,7 +68,8 @@ OF_ROWS = ("--per-step", "--logits", "--timesteps", "--rows-layout", "--task")
     "--exit-confidence",
     type=FiniteRange(0, 1, min_open=True),
     metavar="SHARE",
-    help="With --stream: end a window of T frames with the first answer of this confidence.",
+    help="Answer a row as soon as its largest softmax probability reaches SHARE; needs --logits. With "
+    "--stream: end a window of T frames with the first answer of this confidence.",
 )
 @click.option(
     "--keep-state",
@@ -107,7 +109,7 @@ def command(
     from snnc.analysis.answers import all_outputs_of
     from snnc.artefact import load
     from snnc.backends import load_simulator
-    from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
+    from snnc.cli.artefacts import chosen_timesteps, exits_of, warn_of_rows
     from snnc.cli.files import check_outputs
     from snnc.cli.streaming import answer_stream
     from snnc.errors import UsageError
@@ -132,7 +134,9 @@ def command(
             keep_state=keep_state,
         )
         return
-    refuse("belongs to --stream: give that, too", "--every", "--exit-confidence", "--keep-state")
+    refuse("belongs to --stream: give that, too", "--every", "--keep-state")
+    if exit_confidence is not None:
+        _check_exit(exit_confidence, backend, per_step=per_step, logits=logits)
     if output is None:
         raise UsageError("the outputs need a file: name it by --output Y.npy")
     paths = _paths(given, list(network.takes), network.graph.name)
@@ -144,6 +148,11 @@ def command(
     network.check_rows(x, called)
     simulator = load_simulator(backend, threads)
     warn_of_rows(terminal, network, x, simulator)
+    if exit_confidence is not None:
+        told_task = task_of(task)
+        exits = exits_of(network, x, exit_confidence, simulator, timesteps=steps, task=told_task)
+        _answer_when_sure(terminal, network, exits, output, steps, told_task)
+        return
     found = all_outputs_of(
         network.graph,
         network.encode,
@@ -175,6 +184,54 @@ def command(
         f"{f'{name}: ' if several else ''}{y.dtype} of shape {y.shape}" for name, y in written.items()
     )
     terminal.done(f"wrote {output}: {listed}, T = {steps}")
+
+
+def _check_exit(confidence: float, backend: str, *, per_step: bool, logits: bool) -> None:
+    """Refuse options with which rows cannot stop early."""
+    from snnc.analysis.early_exit import check_confidence
+    from snnc.errors import UsageError
+
+    check_confidence(confidence)
+    if per_step:
+        raise UsageError("--exit-confidence gives one answer a row: leave out --per-step")
+    if not logits:
+        raise UsageError(
+            "--exit-confidence needs --logits: rows stop after different steps, and sums over these cannot "
+            "be compared"
+        )
+    if backend == "onnx":
+        raise UsageError("--exit-confidence looks at every step, and --backend onnx gives none of them")
+
+
+def _answer_when_sure(
+    terminal: Terminal, network: Artefact, exits: Exits, output: Path, timesteps: int, task: Task | None
+) -> None:
+    """Write what rows answer as soon as they are sure, and tell what that takes."""
+    import numpy as np
+
+    from snnc.cli.evaluation_tables import when_sure
+    from snnc.writing import replacing
+
+    ((name, layout),) = network.output_layouts.items()
+    y = exits.values.reshape(len(exits.values), *layout.source_shape)
+    with replacing(output) as file:
+        np.save(file, y)
+    if terminal.json:
+        terminal.data(
+            {
+                "output": str(output),
+                "shape": list(y.shape),
+                "dtype": str(y.dtype),
+                "task": _answers(network, name, exits.values, task)["task"],
+                "classes": exits.answers.tolist(),
+                "timesteps": timesteps,
+                "latency_steps": exits.latency.tolist(),
+                "early_exit": exits.as_dict(),
+            }
+        )
+        return
+    terminal.table(("answers when sure", f"from {exits.confidence:g} on"), when_sure(exits))
+    terminal.done(f"wrote {output}: {y.dtype} of shape {y.shape}, T up to {timesteps}")
 
 
 def _paths(given: Sequence[str], names: Sequence[str], network: str) -> dict[str, Path]:

@@ -16,10 +16,10 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from snnc.training.train import Trained
 
-ARCHITECTURES = ("small", "tiny", "resnet8", "resnet20", "resnet18", "vgg16", "mobilenetv3")
+ARCHITECTURES = ("small", "compact", "tiny", "resnet8", "resnet20", "resnet18", "vgg16", "mobilenetv3")
 """As in :data:`snnc.training.architectures.ARCHITECTURES`, which would import NumPy."""
 
-LEAKY = ("lif", "da-lif")
+LEAKY = ("lif", "da-lif", "cuba-lif")
 """As in :data:`snnc.training.leaky.NEURONS`."""
 
 LEAKY_EPOCHS, LEAKY_BATCH, LEAKY_RATE = 30, 50, 4e-3
@@ -48,8 +48,8 @@ class Request(Learning):
     type=click.Choice((*ARCHITECTURES, *LEAKY)),
     required=True,
     metavar="NAME",
-    help=f"The network: {', '.join(ARCHITECTURES)}; see docs/training.md. {' and '.join(LEAKY)} learn frames "
-    "over time; see docs/time.md.",
+    help=f"The network: {', '.join(ARCHITECTURES)}; see docs/training.md. {', '.join(LEAKY)} learn "
+    "frames over time; see docs/time.md.",
 )
 @click.option(
     "--data",
@@ -99,10 +99,11 @@ class Request(Learning):
 )
 @click.option(
     "--method",
-    type=click.Choice(["bptt", "rate"]),
+    type=click.Choice(["bptt", "rate", "tssl"]),
     default="bptt",
     show_default=True,
-    help="How gradients of leaky networks go back: through every step, or once through the rates.",
+    help="How gradients of leaky networks go back: through every step, once through the rates, or through "
+    "the times of spikes, which needs the synaptic filter of cuba-lif.",
 )
 @click.option(
     "--decays",
@@ -140,7 +141,7 @@ def command(terminal: Terminal, /, **options: Any) -> None:
     if request.arch in LEAKY:
         _train_leaky(terminal, request)
         return
-    refuse("is for the leaky networks lif and da-lif", "--method", "--decays")
+    refuse("is for the leaky networks lif, da-lif and cuba-lif", "--method", "--decays")
     read = (request.data, request.teacher_preprocess)
     check_outputs(request.output, request.metrics, others=read, force=request.force)
     course = Course(
@@ -189,8 +190,8 @@ def _train_leaky(terminal: Terminal, request: Request) -> None:
         *("--weight-decay", "--precision", "--temperature", "--rounded", "--checkpoints", "--metrics"),
         *("--density", "--regrow"),
     )
-    if request.arch == "lif":
-        refuse("is for da-lif: lif learns no decays", "--decays")
+    if request.arch != "da-lif":
+        refuse(f"is for da-lif: {request.arch} learns no decays", "--decays")
     if request.device != "cpu":
         refuse("is not for leaky networks, which are trained on the CPU", "--device")
     check_outputs(request.output, others=(request.data,), force=request.force)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnc.cli.inputs_outputs import keep_option, shape_option
+from snnc.cli import nir
+from snnc.cli.given import refuse
+from snnc.cli.inputs_outputs import fix_option, keep_option, shape_option
 from snnc.cli.judging import task_option
 from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.learning import Learning, learning_options
 from snnc.cli.options import option_of, setting
+from snnc.cli.quantities import FiniteRange
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -40,6 +43,9 @@ class Request(Learning):
     learn: str | None
     fine_skip: bool
     finish: str | None
+    reverse: bool
+    channels: float | None
+    channel_score: str
     preset: str | None
     pipeline: str | None
     settings: tuple[str, ...]
@@ -47,11 +53,17 @@ class Request(Learning):
     rows_layout: str | None
     task: str | None
     shape: tuple[str, ...]
+    fix: tuple[str, ...]
     keep_output: tuple[str, ...]
     host: str
 
+    @property
+    def prunes_channels(self) -> bool:
+        """Whether channels go, so that others may grow again."""
+        return self.channels is not None
 
-@click.command("tune", cls=Verb)
+
+@click.command("tune", cls=Verb, params=list(nir.OPTIONS))
 @click.argument("model")
 @click.option(
     "-o",
@@ -88,9 +100,28 @@ class Request(Learning):
 )
 @click.option(
     "--finish",
-    type=click.Choice(["rate", "bptt", "cycles"]),
+    type=click.Choice(["rate", "bptt", "cycles", "tssl"]),
     help="For spikes whose order matters, one a step: train the integers through all steps, back through "
-    "their rates, through each step, or that in turns with local plasticity.",
+    "their rates, through each step, that in turns with local plasticity, or the times of spikes (networks "
+    "over time alone).",
+)
+@click.option(
+    "--reverse",
+    is_flag=True,
+    help="With --density: let the sparse network teach a denser one in turns, and prune that again.",
+)
+@click.option(
+    "--channels",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Share of the channels of every layer that are taken out while it learns; by default none.",
+)
+@click.option(
+    "--channel-score",
+    type=click.Choice(["gradient", "potential"]),
+    default="gradient",
+    show_default=True,
+    help="With --channels: which go, by the gradient of their gates, or by their potentials.",
 )
 @learning_options(
     rows="training rows",
@@ -111,6 +142,7 @@ class Request(Learning):
 @rows_layout
 @task_option
 @shape_option
+@fix_option
 @keep_option
 @option_of("host")
 @click.pass_obj
@@ -118,30 +150,49 @@ def command(terminal: Terminal, /, model: str, **options: Any) -> None:
     """Convert MODEL, tune its thresholds, weights, biases and initial potentials by gradients, and write it.
 
     The network that is trained is the one that is deployed, to the bit. It learns from MODEL's answers, and
-    from labels with --labels. Needs PyTorch: pip install torch.
+    from labels with --labels. A network over time, a NIR file or an artefact of leaky neurons, is tuned on
+    labelled frames; see docs/time.md. Needs PyTorch: pip install torch.
     """
     from snnc.artefact import save
     from snnc.cli.artefacts import require_network
     from snnc.cli.files import check_outputs
     from snnc.cli.models import locate
+    from snnc.cli.tune_leaky import over_time, tune_over_time
+    from snnc.errors import UsageError
     from snnc.training.extra import require_torch
     from snnc.training.recipe import Recipe, read_names
 
     require_torch("snnc tune")
+    said = {name: options.pop(name) for name in nir.NAMES}
     request = Request(**options)
     timesteps = _timesteps(request.timesteps)
     outputs = _outputs(request.output, timesteps)
     located = locate(model)
+    is_nir = model.endswith(nir.SUFFIX)
+    artefact = None if is_nir else over_time(located.path)
+    if is_nir or artefact is not None:
+        tune_over_time(terminal, located.path, artefact, request, said)
+        return
+    nir.refuse_without_nir(said)
+    if request.finish == "tssl":
+        raise UsageError("--finish tssl needs a synaptic filter, which no network that is converted has")
     require_network(located.path, model)
     read = (located.path, request.train, request.preprocess)
     check_outputs(*outputs.values(), request.metrics, others=read, force=request.force)
     choices: dict[str, Any] = {}
     if request.learn is not None:
         choices["learn"] = read_names(request.learn)
+    if request.density is None:
+        refuse("lets a sparse network teach: give --density", "--reverse")
+    if request.channels is None:
+        refuse("is for networks that lose channels: give --channels", "--channel-score")
     recipe = Recipe(
         losses=request.losses() or {},
         fine_skip=request.fine_skip,
         finish=request.finish,
+        reverse=request.reverse,
+        channels=request.channels,
+        channel_score=request.channel_score,
         **request.recipe(),
         **choices,
     )
@@ -255,6 +306,7 @@ def _conversion_options(request: Request) -> Options:
         threads=request.threads,
         task=task_of(request.task),
         shape=request.shape,
+        fix=request.fix,
         keep_output=request.keep_output,
         host=request.host,
     )
@@ -270,7 +322,7 @@ def _rows(located: Located, request: Request) -> Labelled:
 
     preprocessing = None if request.preprocess is None else Preprocessing.read(request.preprocess)
     if request.train is not None:
-        asked = ConvertOptions(shape=request.shape, keep_output=request.keep_output)
+        asked = ConvertOptions(shape=request.shape, fix=request.fix, keep_output=request.keep_output)
         inputs, outputs = names_of(located.path, asked)
         found = read_named(request.train, inputs, outputs, preprocessing)
         return Labelled(found.x, found.y, found.name, with_layout(found.preprocessing, request.rows_layout))

@@ -10,7 +10,7 @@ import numpy as np
 
 from snnc.data.readings import NetworkInput
 from snnc.data.stored import as_float32
-from snnc.diagnostics import Diagnostic, Severity
+from snnc.diagnostics import WHOLE_ROW, Diagnostic, Severity
 from snnc.errors import UnsupportedModelError
 from snnc.frontend.host.dividing import Check, HostMode, Reading, read_divided
 from snnc.frontend.loading import LoadedModel, load
@@ -23,6 +23,7 @@ from snnc.source.host import Host
 from snnc.source.host_sections import HostNode, as_taken
 from snnc.source.islands import SourceSegments
 from snnc.source.selection import EVERYTHING, Selection
+from snnc.source.whole_rows import taken_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,14 @@ def check_onnx(path: Path, selection: Selection = EVERYTHING) -> tuple[Diagnosti
     return _read(path, HostMode.NONE, lambda graph: (), (), selection)[1].diagnostics
 
 
+def _whole(name: str, shape: Shape) -> Diagnostic:
+    """Say that a row of an input is all of it."""
+    rows = ", ".join(map(str, ("n", *(shape or (1,)))))
+    message = f"a row of the input is the whole tensor {shape}: rows have the shape ({rows})"
+    cure = "if its first size is meant to be a batch, export the model with one batch for all inputs"
+    return Diagnostic(WHOLE_ROW, message, name, cure)
+
+
 def _read(
     given: Path | LoadedModel,
     mode: HostMode,
@@ -216,7 +225,9 @@ def _read(
 ) -> tuple[SourceModel | None, Reading]:
     loaded = given if isinstance(given, LoadedModel) else load(given)
     path = loaded.path
-    proto, warnings = simplify(selection.applied(loaded.proto, str(path)), str(path))
+    taken = selection.applied(loaded.proto, str(path))
+    proto, warnings = simplify(taken, str(path))
+    warnings = (*warnings, *(_whole(name, shape) for name, shape in taken_whole(taken.graph).items()))
     reading = read_divided(proto, path.name.removesuffix(".onnx"), str(path), mode, check, kept)
     reading = replace(reading, diagnostics=(*warnings, *reading.diagnostics))
     network, host = reading.network, reading.host

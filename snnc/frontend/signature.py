@@ -84,7 +84,10 @@ def signature_of(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signatur
     if len(set(batches.values())) > 1:
         listed = ", ".join(f"{name!r} {size}" for name, size in batches.items())
         message = f"the inputs fix different batch sizes, {listed}: the first size of each must be the batch"
-        cure = "export the model with the batch as the first size of every input"
+        cure = (
+            "export the model with the batch as the first size of every input, or fix all sizes for a batch "
+            "of one by --shape"
+        )
         problems.append(Diagnostic(DYNAMIC_SHAPE, message, "", cure))
     if problems:
         return None
@@ -126,7 +129,7 @@ def _size_problem(name: str, dims: Sequence[onnx.TensorShapeProto.Dimension]) ->
         message = f"the input has the shape ({shown}), which has no size for the batch and one for its rows"
         cure = f"export the model with the shape ({shown or 'batch'}, 1)"
         if not known:
-            cure = f"store its value in the file as an initialiser of the name {name!r}, or {cure}"
+            cure = f"give it a value that stays by --fix {name}=VALUE, or {cure}"
         return Diagnostic(DYNAMIC_SHAPE, message, name, cure)
     if min(known[1:]) < 1:
         sizes = [str(size) if size > 0 else _word(d.dim_param) for size, d in zip(known, dims, strict=True)]

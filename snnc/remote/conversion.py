@@ -32,6 +32,9 @@ PLAIN = (
 )
 """Options that JSON holds as they are."""
 
+LISTS = ("shape", "fix", "keep_output")
+"""Options that JSON holds as lists."""
+
 
 def told_of_options(options: Options) -> dict[str, Any]:
     """Return options as values of a task: all that a conversion depends on."""
@@ -40,7 +43,7 @@ def told_of_options(options: Options) -> dict[str, Any]:
         found["pipeline"] = options.given().text  # settings and precision change it where it runs
     found["settings"] = dict(sorted(options.settings.items()))
     found["task"] = None if options.task is None else options.task.value
-    return found | {"shape": list(options.shape), "keep_output": list(options.keep_output)}
+    return found | {name: list(getattr(options, name)) for name in LISTS}
 
 
 def options_of(told: Mapping[str, Any]) -> Options:
@@ -48,7 +51,7 @@ def options_of(told: Mapping[str, Any]) -> Options:
     values = dict(told)
     task = values.pop("task")
     return Options(
-        **{**values, "shape": tuple(values["shape"]), "keep_output": tuple(values["keep_output"])},
+        **{**values, **{name: tuple(values[name]) for name in LISTS}},
         task=None if task is None else Kind(task),
         threads=1,
     )

@@ -72,12 +72,22 @@ class _Twins:
             for sink in _sinks(graph, synapse.name):
                 reader = graph[sink]
                 if isinstance(reader, IntegrateFire):
-                    for name in dict.fromkeys((reader.name, reader.stands_for)):
+                    names = (reader.name, reader.stands_for, *self._pruned_beside(reader.stands_for))
+                    for name in dict.fromkeys(names):
                         if name in self.rewriter:
                             self._redirect(name, base, twin)
                 else:
                     place = graph.outputs.index(sink)
                     self._redirect(self.rewriter.outputs[place], base, twin)
+
+    def _pruned_beside(self, name: str) -> list[str]:
+        """Return the rectifiers of channels that a population lost, which read the same values."""
+        taken = self.rewriter[self.rewriter[name].inputs[0]]
+        if not isinstance(taken, Gather):
+            return []
+        nodes = self.rewriter.nodes
+        parts = {n.name for n in nodes if isinstance(n, Gather) and n.inputs == taken.inputs}
+        return [n.name for n in nodes if isinstance(n, Relu) and n.inputs[0] in parts]
 
     def _redirect(self, reader: str, base: str, twin: str) -> None:
         """Let ``reader`` read ``twin`` wherever it read ``base`` without weights in between."""

@@ -1,4 +1,4 @@
-"""What is taken of an ONNX file: sizes that it leaves open, and which of its outputs."""
+"""What is taken of an ONNX file: sizes that it leaves open, values of inputs, and which of its outputs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import onnx
 
 from snnc.errors import UsageError
 from snnc.ir.graph import Shape
+from snnc.source.fixed_values import Values, fix, parsed
+from snnc.source.whole_rows import put_in_front, whole_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +22,20 @@ class Selection:
         shapes: (batch, *shape) of inputs whose sizes the file leaves open, by name; 0 for a batch that
             stays free.
         outputs: names of the outputs to keep; empty for all. Inputs that none of them needs go, too.
+        values: what inputs are that are none any more, by name: one number, or all values in order.
     """
 
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    values: Values = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Return whether anything is asked for."""
-        return bool(self.shapes or self.outputs)
+        return bool(self.shapes or self.outputs or self.values)
 
     @classmethod
-    def parse(cls, shapes: Sequence[str], outputs: Sequence[str]) -> Selection:
-        """Read ``--shape NAME=1,3,320,320`` and ``--keep-output NAME``.
+    def parse(cls, shapes: Sequence[str], outputs: Sequence[str], values: Sequence[str] = ()) -> Selection:
+        """Read ``--shape NAME=1,3,320,320``, ``--keep-output NAME`` and ``--fix NAME=16000``.
 
         Raises:
             UsageError: a text is not of that form, or names an input or output twice.
@@ -53,16 +57,19 @@ class Selection:
         for name in outputs:
             if outputs.count(name) > 1:
                 raise UsageError(f"--keep-output names {name!r} twice")
-        return cls(found, tuple(outputs))
+        return cls(found, tuple(outputs), parsed(values))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form; empty where nothing is asked for."""
         if not self:
             return {}
-        return {
+        found: dict[str, Any] = {
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "outputs": list(self.outputs),
         }
+        if self.values:
+            found["values"] = {name: list(numbers) for name, numbers in self.values.items()}
+        return found
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Selection:
@@ -72,10 +79,14 @@ class Selection:
             TypeError, ValueError: it is not of that form.
         """
         shapes = {str(name): tuple(map(int, sizes)) for name, sizes in values.get("shapes", {}).items()}
-        return cls(shapes, tuple(map(str, values.get("outputs", ()))))
+        fixed = {str(name): tuple(map(_number, each)) for name, each in values.get("values", {}).items()}
+        return cls(shapes, tuple(map(str, values.get("outputs", ()))), fixed)
 
     def applied(self, model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-        """Return the model with its sizes fixed and without the outputs that are not kept.
+        """Return the model with its sizes and values fixed, without the outputs that are not kept.
+
+        Every input that does not have the batch of one in front gets an axis for it: see
+        :mod:`snnc.source.whole_rows`.
 
         Args:
             model: as it was loaded; not changed.
@@ -84,7 +95,7 @@ class Selection:
         Raises:
             UsageError: an input or output is unknown, a rank is another one, or the file fixes another size.
         """
-        if not self:
+        if not self and not whole_rows(model.graph):
             return model
         changed = onnx.ModelProto()
         changed.CopyFrom(model)
@@ -94,13 +105,21 @@ class Selection:
         for name, shape in self.shapes.items():
             if name not in given:
                 raise UsageError(f"--shape: {where} has no input {name!r}; its inputs: {_listed(given)}")
-            _fix(given[name], shape, where)
+            _sized(given[name], shape, where)
+        fix(graph, self.values, where)
         if self.outputs:
             _keep(graph, self.outputs, where)
+        put_in_front(graph)
         return changed
 
 
-def _fix(value: onnx.ValueInfoProto, shape: Shape, where: str) -> None:
+def _number(value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return value
+
+
+def _sized(value: onnx.ValueInfoProto, shape: Shape, where: str) -> None:
     """Fix the sizes of an input."""
     tensor = value.type.tensor_type
     dims = tensor.shape.dim

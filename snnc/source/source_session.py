@@ -23,6 +23,7 @@ from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.ending import final_activation
 from snnc.source.output_codes import OutputCode, output_code
 from snnc.source.selection import EVERYTHING, Selection
+from snnc.source.whole_rows import whole_rows
 
 OLDEST_RUN = 7
 """The first operator set of which onnxruntime has every operator."""
@@ -227,7 +228,7 @@ def _filled(rows: NDArray[Any], count: int) -> NDArray[Any]:
 def _opened(path: Path, options: ort.SessionOptions, selection: Selection) -> ort.InferenceSession:
     """Open a file; one of an operator set that onnxruntime has only parts of is upgraded by onnx first."""
     taken: Any = path
-    if selection:
+    if selection or whole_rows(onnx.load_model(path, load_external_data=False).graph):
         taken = selection.applied(onnx.load_model(path), str(path)).SerializeToString()
     try:
         return ort.InferenceSession(taken, options, providers=["CPUExecutionProvider"])

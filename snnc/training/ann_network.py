@@ -33,6 +33,7 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.numerics.thresholds import HIGHEST_FLOOR
 from snnc.training.activations import activation, unknown_operator
+from snnc.training.channels import Gates
 from snnc.training.operators import (
     Run,
     convolved,
@@ -94,7 +95,9 @@ class AnnNetwork(nn.Module):
         source: the graph.
         timesteps: T; ``None`` for the network as it is.
         counted: whether a run gives the counts, too; without them it is faster.
+        momentum: weight of a batch in the running statistics of batch normalisations, in training mode.
         learned: its parameters.
+        gates: which channels of rectifiers there are; ``None`` for all.
     """
 
     def __init__(self, graph: ann.AnnGraph, timesteps: int | None = None) -> None:
@@ -119,7 +122,9 @@ class AnnNetwork(nn.Module):
         self.source = graph
         self.timesteps = timesteps
         self.counted = True
+        self.momentum = MOMENTUM
         self.learned: list[Parameter] = []
+        self.gates: Gates | None = None
         self._names: dict[tuple[str, str], str] = {}
         for number, node in enumerate(graph):
             for field in LEARNED.get(type(node), ()):
@@ -158,6 +163,11 @@ class AnnNetwork(nn.Module):
     def _buffer(self, number: int, node: ann.AnnNode, field: str, value: Any) -> None:
         name = self._names[node.name, field] = f"n{number}_{field}"
         self.register_buffer(name, torch.from_numpy(np.array(value)))
+
+    @property
+    def normalises(self) -> bool:
+        """Say whether there are batch normalisations."""
+        return any(isinstance(node, ann.BatchNormalisation) for node in self.source)
 
     def value(self, node: ann.AnnNode, field: str) -> Tensor:
         """Return a parameter or a constant of a node."""
@@ -225,7 +235,11 @@ class AnnNetwork(nn.Module):
         safe = torch.where(dead, torch.ones_like(span), span)
         step = safe / (share * levels)
         most = torch.where(dead, 0.0, float(levels))
-        y, k = Levels.apply(x, shift - lowest, step, step, lowest - shift, most, START, self.counted)
+        seen = x if self.training else None
+        worth = step if self.gates is None else step * self.gates.of(node.name, seen, shift, safe)
+        y, k = Levels.apply(x, shift - lowest, step, worth, lowest - shift, most, START, self.counted)
+        if k is not None and self.gates is not None:
+            k = k * per_channel(worth.detach() != 0, len(node.shape))
         return y, k, floor
 
     def _silence(self, node: ann.AnnNode, floors: Sequence[Tensor | None]) -> Tensor | None:
@@ -277,7 +291,7 @@ class AnnNetwork(nn.Module):
                     self.value(node, "scale"),
                     self.value(node, "shift"),
                     self.training,
-                    MOMENTUM,
+                    self.momentum,
                     node.epsilon,
                 )
             case ann.ChannelAffine():
@@ -354,9 +368,9 @@ class AnnNetwork(nn.Module):
                     fields |= {field: self._array(node, field) for field in ("mean", "variance")}
                 elif isinstance(node, ann.Relu) and self.has(node, "threshold"):
                     threshold, floor = self.limits(node)
-                    fields["threshold"] = _numpy(threshold)
-                    if floor is not None:
-                        fields["floor"] = _numpy(floor)
+                    closed = None if self.gates is None else self.gates.closed(node.name, threshold, floor)
+                    fields["threshold"] = _numpy(threshold if closed is None else closed)
+                    fields |= {} if floor is None else {"floor": _numpy(floor)}
                 different = {k: v for k, v in fields.items() if not np.array_equal(v, getattr(node, k))}
                 if different:
                     changed[node.name] = node.with_(**different)

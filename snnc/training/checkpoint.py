@@ -69,6 +69,7 @@ class Checkpoint:
             "step": state.step,
             "network": learner.state(),
             "masks": learner.masks.state(),
+            "earlier": learner.earlier,
             "average": state.average,
             "best": state.best,
             "key": list(state.key),
@@ -104,6 +105,7 @@ class Checkpoint:
             generator.set_state(held["generator"].cpu())
             learner.load(held["network"])
             learner.masks.load(held["masks"])
+            learner.earlier = held["earlier"]
             if optimiser is not None:
                 optimiser.load_state_dict(held["optimiser"])
             return RunState(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,12 @@ from snnc.training.extra import require_torch
 if TYPE_CHECKING:
     from snnc.training.leaky_network import LeakyNetwork
 
-NEURONS = ("lif", "da-lif")
+NEURONS = ("lif", "da-lif", "cuba-lif")
 START = 0.9
-"""The decay of LIF, and where learned ones begin."""
+"""The decay of a potential, and where learned ones begin."""
+
+SYNAPSE = 0.5
+"""The decay of the synaptic filter of CubaLIF."""
 
 HIDDEN = 128
 LARGE = 24
@@ -61,7 +65,9 @@ class TrainedLeaky:
     decays: dict[str, tuple[float, float]]
 
 
-def leaky_graph(shape: Shape, timesteps: int, classes: int, seed: int = 0) -> snn.SnnGraph:
+def leaky_graph(
+    shape: Shape, timesteps: int, classes: int, seed: int = 0, *, filtered: bool = False
+) -> snn.SnnGraph:
     """Return an untrained network in float32: two convolutions on large frames, a hidden layer, a read-out.
 
     Args:
@@ -69,6 +75,7 @@ def leaky_graph(shape: Shape, timesteps: int, classes: int, seed: int = 0) -> sn
         timesteps: T.
         classes: how many.
         seed: of the weights.
+        filtered: whether a synaptic filter stands before each potential but that of the read-out.
     """
     rng = np.random.default_rng(seed)
     nodes: list[snn.SnnNode] = [
@@ -91,6 +98,7 @@ def leaky_graph(shape: Shape, timesteps: int, classes: int, seed: int = 0) -> sn
                 spike_scale=one,
                 neuron=Neuron(count_memory=False),
                 decay=START * one,
+                synapse_decay=SYNAPSE * one if filtered else None,
             )
         )
 
@@ -143,11 +151,12 @@ def train_leaky(
     """Train a network of leaky neurons on frames.
 
     Args:
-        neurons: ``lif``, with a decay of 0.9, or ``da-lif``, with two that are learned.
+        neurons: ``lif``, with a decay of 0.9; ``da-lif``, with two that are learned; ``cuba-lif``, with a
+            synaptic filter of 0.5 before a potential of 0.9.
         x: (n, T, *shape) frames: counts or numbers up to 2,047.
         y: (n,) classes from 0.
         epochs: passes over the rows.
-        method: ``bptt`` or ``rate``; see :mod:`snnc.training.leaky_network`.
+        method: ``bptt``, ``rate`` or ``tssl``; see :mod:`snnc.training.leaky_neurons`.
         decays: of DA-LIF, for each ``layer`` or ``channel``.
         batch: rows of a gradient.
         rate: largest learning rate.
@@ -169,7 +178,7 @@ def train_leaky(
 
     if neurons not in NEURONS:
         raise UsageError(f"{neurons!r} are no leaky neurons: known are {', '.join(NEURONS)}")
-    frames, labels = _checked(x, y)
+    frames, labels = checked_frames(x, y)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
     count = max(1, round(held_back * len(labels)))
@@ -179,7 +188,7 @@ def train_leaky(
         )
     held, learned = order[:count], order[count:]
     classes = int(labels.max()) + 1
-    graph = leaky_graph(frames.shape[2:], frames.shape[1], classes, seed)
+    graph = leaky_graph(frames.shape[2:], frames.shape[1], classes, seed, filtered=neurons == "cuba-lif")
     q = encode(graph.encoder, frames)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or available_cores())
@@ -187,14 +196,29 @@ def train_leaky(
     try:
         module = LeakyNetwork(graph, method, decays if neurons == "da-lif" else "none")
         _fit_scales(module, q[learned[:64]])
-        _learn(module, q[learned], labels[learned], epochs, batch, rate, shift, rng, as_progress(progress))
+        parameters = [each for _, each in module.learned]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "lr": rate, "weight_decay": 0.05},
+            {"params": [p for p in parameters if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+        ]
+        learn(
+            module,
+            q[learned],
+            labels[learned],
+            groups,
+            epochs=epochs,
+            batch=batch,
+            shift=shift,
+            rng=rng,
+            progress=as_progress(progress),
+        )
         module.quantise()
         found = replace(module.quantised, name=neurons)
         proved = provable_timesteps(found)
         if proved < found.timesteps:
             raise UsageError(unproved(found, proved))
         found = replace(found, max_timesteps=proved)
-        equal = _compared(module, found, q[held[:EQUAL_ROWS]])
+        equal = compared(module, found, q[held[:EQUAL_ROWS]])
     finally:
         torch.set_num_threads(before)
     answers = load_simulator("numba", threads).run(found, q[held], found.timesteps).logits
@@ -207,7 +231,7 @@ def train_leaky(
     return TrainedLeaky(_artefact(found, q[learned]), Share(right, len(held)), equal, used)
 
 
-def _checked(x: Any, y: Any) -> tuple[FloatArray, IntArray]:
+def checked_frames(x: Any, y: Any) -> tuple[FloatArray, IntArray]:
     """Return frames in float32 and classes."""
     frames, labels = np.asarray(x), np.asarray(y)
     if frames.ndim not in (3, 4, 5) or not len(frames) or frames.dtype.kind not in "uifb":
@@ -237,28 +261,41 @@ def _fit_scales(module: LeakyNetwork, q: NumberArray) -> None:
             module.quantise()
 
 
-def _learn(
+def learn(
     module: LeakyNetwork,
     q: IntArray,
     labels: IntArray,
+    groups: list[dict[str, Any]],
+    *,
     epochs: float,
     batch: int,
-    rate: float,
     shift: int,
     rng: np.random.Generator,
     progress: Progress,
+    passed: Callable[[], None] = lambda: None,
 ) -> None:
-    """Lower the cross entropy of the answers in the second half of the steps."""
+    """Lower the cross entropy of the answers in the second half of the steps.
+
+    Args:
+        module: what learns.
+        q: (n, T, *shape), as it is quantised.
+        labels: (n,) classes.
+        groups: of parameters, with their largest rates, as an optimiser takes them.
+        epochs: passes over the rows.
+        batch: rows of a gradient.
+        shift: as for :func:`train_leaky`.
+        rng: of the order of rows, and shifts.
+        progress: where to show how far it is.
+        passed: called after each pass, and at the end.
+    """
     import torch
     from torch.nn import functional
 
     each = max(1, len(labels) // batch)
     steps = max(2, round(epochs * each))
-    decayed = [p for p in module.parameters() if p.ndim > 1]
-    others = [p for p in module.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
+    optimiser = torch.optim.AdamW(groups)
+    rates = [group["lr"] for group in groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps)
     half = module.source.timesteps // 2
     rows = rng.permutation(len(labels))
     for step in progress.track(range(steps), steps, "training"):
@@ -274,6 +311,8 @@ def _learn(
         loss.backward()
         optimiser.step()
         schedule.step()
+        if step + 1 == steps or (step + 1) % each == 0:
+            passed()
 
 
 def _shifted(q: IntArray, most: int, rng: np.random.Generator) -> IntArray:
@@ -292,7 +331,7 @@ def _shifted(q: IntArray, most: int, rng: np.random.Generator) -> IntArray:
     return found
 
 
-def _compared(module: LeakyNetwork, graph: snn.SnnGraph, q: IntArray) -> int:
+def compared(module: LeakyNetwork, graph: snn.SnnGraph, q: IntArray) -> int:
     """Compare the counts of the simulator with those of the module; return how many rows were compared."""
     import torch
 

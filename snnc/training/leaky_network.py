@@ -1,26 +1,14 @@
 """A network over time as a module of torch: leaky neurons on frames, in the integers that are written.
 
-Forward it computes what :func:`snnc.simulation.reference.leaky_steps` does, in float64, which holds every
-product with a decay. Backward it is the network in real numbers, whose spikes have the derivative of an
-arctangent around the thresholds that they may reach, ``h(z) = 1 / (1 + (pi (z - k))^2)``.
-
-``bptt`` goes back through every step. ``rate`` keeps none of them: beside the mean spikes it keeps by how
-much these change with a constant input and with the decay ``d``, of a potential from which a spike takes
-the share ``q`` of a threshold,
-
-    psi_t = 1 + d_s psi_{t-1}
-    kappa_t = psi_t + d kappa_{t-1} (1 - q h_{t-1})        e = mean_t h_t kappa_t
-    delta_t = v_{t-1} + d delta_{t-1} (1 - q h_{t-1})      e_d = mean_t h_t delta_t
-
-and goes back once: ``r = sg(r) + e (x - sg(x)) + e_d (d - sg(d))``.
+Forward it computes :func:`snnc.simulation.reference.leaky_steps`; :mod:`snnc.training.leaky_neurons` has the
+ways back: through every step by a surrogate (``bptt``) or through the times of spikes (``tssl``), and once,
+through rates (``rate``).
 
 LIF has one decay that stays. DA-LIF learns two for each layer or channel, ``v = beta v + alpha I``, of which
 ``alpha`` is a factor of the weights and the bias in front.
 
-Sources: Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021 (the arctangent);
-Yu et al., "Advancing Training Efficiency of Deep Spiking Neural Networks through Rate-based
-Backpropagation", NeurIPS 2024; Zhang et al., "DA-LIF: Dual Adaptive Leaky Integrate-and-Fire Model for Deep
-Spiking Neural Networks", ICASSP 2025. The terms of decay, filter and reset in ``rate`` are derived here.
+Source: Zhang et al., "DA-LIF: Dual Adaptive Leaky Integrate-and-Fire Model for Deep Spiking Neural Networks",
+ICASSP 2025.
 """
 
 # Where torch is absent, the checkers see its names as Any.
@@ -28,8 +16,6 @@ Spiking Neural Networks", ICASSP 2025. The terms of decay, filter and reset in `
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -42,17 +28,16 @@ from snnc.errors import InternalError, UsageError
 from snnc.ir import snn
 from snnc.ir.bounds import EXACT_FLOAT32, step_bounds
 from snnc.ir.graph import FloatArray, NumberArray
-from snnc.ir.leak import WHOLE
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, firing, operations
 from snnc.numerics.quantisation import quantise_all
+from snnc.numerics.real_units import along, sink_of
+from snnc.training.leaky_neurons import METHODS, Cell, answers, rates, steps
 from snnc.training.operators import convolved, per_channel, summed
 from snnc.training.straight_through import Integers
-from snnc.training.temporal import Spikes
 
-Leaking = TypeVar("Leaking", snn.IntegrateFire, snn.Readout)
+Leaking = TypeVar("Leaking", bound=snn.IntegrateFire | snn.Readout)
 
-METHODS = ("bptt", "rate")
 LEARNED = ("none", "layer", "channel")
 """Of what the decays are learned."""
 
@@ -125,6 +110,9 @@ class LeakyNetwork(nn.Module):
         if (reason := untrainable(graph)) is not None:
             raise UsageError(f"{graph.name} cannot be trained over time: {reason}")
         self.source, self.method = graph, method
+        if method == "tssl":
+            for population in graph.of_type(snn.IntegrateFire):
+                self._heard(population)
         self._parameters_of: dict[tuple[str, str], str] = {}
         for number, node in enumerate(graph):
             if isinstance(node, snn.Weighted):
@@ -141,7 +129,18 @@ class LeakyNetwork(nn.Module):
     def _learn(self, number: int, node: snn.SnnNode, role: str, value: NumberArray) -> None:
         self._parameters_of[node.name, role] = f"n{number}_{role}"
         tensor = torch.from_numpy(np.array(value, np.float32))
-        self.register_parameter(f"n{number}_{role}", nn.Parameter(tensor))
+        parameter = nn.Parameter(tensor, requires_grad=self._learns(node, role))
+        self.register_parameter(f"n{number}_{role}", parameter)
+
+    def _learns(self, node: snn.SnnNode, role: str) -> bool:
+        """Whether it is the weight of a layer, or a bias that such a layer can hold in other software."""
+        if role == "weight":
+            return isinstance(node, snn.Convolution | snn.Linear)
+        if role != "bias" or not isinstance(node, snn.IntegrateFire | snn.Readout):
+            return True
+        read = [self.source[name] for name in node.inputs]
+        layers = any(isinstance(each, snn.Convolution | snn.Linear) for each in read)
+        return layers and node.synapse_decay is None
 
     def _learn_decays(self, number: int, node: snn.IntegrateFire, shared: bool) -> None:
         if node.decay is None or not all(self._reads_alone(name) for name in node.inputs):
@@ -186,6 +185,14 @@ class LeakyNetwork(nn.Module):
             return torch.sigmoid(learned)
         return None if node.decay is None else torch.from_numpy(np.array(node.decay))
 
+    @property
+    def learned(self) -> list[tuple[snn.SnnNode, nn.Parameter]]:
+        """All that learns, and the node that it belongs to."""
+        found = [
+            (self.source[name], self._parameters[made]) for (name, _), made in self._parameters_of.items()
+        ]
+        return [(node, each) for node, each in found if each is not None and each.requires_grad]
+
     def scale(self, name: str, factor: float) -> None:
         """Multiply a weight."""
         with torch.no_grad():
@@ -213,18 +220,11 @@ class LeakyNetwork(nn.Module):
         for node in given:
             made = self.quantised[node.name]
             if isinstance(made, snn.Weighted) and isinstance(node, snn.Weighted):
-                reader = self._sink(node.name)
-                unit = self._unit(given[reader], fine=False)
-                spread = unit.reshape(-1, *(1,) * (node.weight.ndim - 1))
+                unit = self._unit(sink_of(given, node.name), fine=False)
+                spread = along(unit, len(node.weight)).reshape(-1, *(1,) * (node.weight.ndim - 1))
                 self._keep(node.name, "weight", made.weight, spread)
             elif isinstance(made, snn.IntegrateFire | snn.Readout):
                 self._keep(node.name, "bias", made.bias, self._unit(given[node.name], fine=True))
-
-    def _sink(self, name: str) -> str:
-        """Return the population or read-out that a current reaches."""
-        while not isinstance(self.source[name], snn.IntegrateFire | snn.Readout):
-            name = self.source.consumers[name][0].name
-        return name
 
     def _unit(self, node: snn.SnnNode, *, fine: bool) -> FloatArray:
         """Return the real value of one unit of a potential, or of a current, (channels,) or (1,)."""
@@ -267,19 +267,21 @@ class LeakyNetwork(nn.Module):
                         means[node.name] = trains[node.name].mean(dim=0)
                 case snn.IntegrateFire():
                     current = sum(read[1:], read[0])
-                    made = self._made(node)
-                    theta = torch.from_numpy(np.array(made.threshold)).double()
-                    scaled = current.detach() * 2.0**made.fraction_bits
-                    found.currents[node.name] = float((scaled / per_channel(theta, len(node.shape))).std())
+                    cell, made = self._cell(node), self._made(node)
+                    scaled = current.detach() * cell.unit / cell.spread(made.threshold)
+                    found.currents[node.name] = float(scaled.std())
                     if by_rates:
                         together = sum(mean[1:], mean[0])
-                        trains[node.name], means[node.name] = self._rates(node, current, together)
+                        trains[node.name], means[node.name] = rates(cell, made, current, together)
                     else:
-                        trains[node.name] = torch.stack([s for _, s, _ in self._steps(node, current)])
+                        sent = steps(cell, made, current, self.method)
+                        trains[node.name] = torch.stack([s for _, s, _ in sent])
                     found.counts[node.name] = trains[node.name].sum(dim=0)
                 case snn.Readout():
                     whole = sum(mean[1:], mean[0]) if mean else None
-                    found.outputs = self._read(node, sum(read[1:], read[0]), whole)
+                    held = answers(self._cell(node), sum(read[1:], read[0]), whole)
+                    unit = self._integers[node.name, "bias"][1].double()
+                    found.outputs = held * per_channel(unit, len(node.shape))
                 case _:
                     if by_rates:
                         means[node.name] = self._moved(node, mean[0])
@@ -295,104 +297,31 @@ class LeakyNetwork(nn.Module):
             raise InternalError(f"{node.name!r} has become another node")
         return made
 
-    def _leak(self, v: Tensor, share: Tensor | None, whole: NumberArray | None) -> Tensor:
-        """Return ``trunc(v d / 2^15)``, with the gradients of ``v d``."""
-        if whole is None or share is None:
-            return v
-        rank = v.ndim - 1
-        exact = per_channel(torch.from_numpy(np.array(whole)).double(), rank)
-        kept = torch.trunc(v.detach() * exact / WHOLE)
-        smooth = v * per_channel(share.double(), rank)
-        return smooth + (kept - smooth).detach()
+    def _cell(self, node: snn.IntegrateFire | snn.Readout) -> Cell:
+        heard = self._heard(node) if self.method == "tssl" and isinstance(node, snn.IntegrateFire) else 0.0
+        return Cell(node, self._made(node), self._whole(node, "bias"), self._decay(node), heard)
 
-    def _steps(self, node: snn.IntegrateFire, current: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield of each step the potential before it, the spikes and their slope."""
-        made = self._made(node)
-        if not isinstance(made, snn.IntegrateFire):
-            raise InternalError(f"{node.name!r} is no population")
-        rank = len(node.shape)
+    def _heard(self, node: snn.IntegrateFire) -> float:
+        """Return the decay of the filters through which a population's spikes are read, in the mean.
 
-        def vector(values: NumberArray) -> Tensor:
-            return per_channel(torch.from_numpy(np.array(values)).double(), rank)
-
-        theta, limit = vector(made.threshold), made.neuron.limit or 0
-        taken = theta if made.reset_by is None else vector(made.reset_by)
-        bias = per_channel(self._whole(node, "bias"), rank)
-        decay, synapse = self._decay(node), node.synapse_decay
-        share = None if synapse is None else torch.from_numpy(np.array(synapse))
-        v = vector(made.v_init).expand_as(current[0])
-        i = torch.zeros_like(current[0])
-        resting = torch.zeros_like(current[0].detach())
-        for arriving in current * 2.0**made.fraction_bits:
-            i = arriving if synapse is None else self._leak(i, share, made.synapse_decay) + arriving
-            m = self._leak(v, decay, made.decay) + i + bias
-            z = m / theta
-            awake = resting == 0
-            with torch.no_grad():
-                s = torch.floor(z).clamp(0, limit) * awake
-                slope = 1 / (1 + (math.pi * (z - torch.round(z).clamp(1, limit))) ** 2) * awake
-            sent = Spikes.apply(z, s, slope)
-            after = m - sent * taken
-            if made.reset_to is not None:
-                after = m + sent * (vector(made.reset_to) - m)
-            before = v
-            v = torch.where(awake, after, v)
-            resting = torch.where(s > 0, float(node.refractory), (resting - 1).clamp(min=0))
-            yield before, sent, slope
-
-    def _rates(self, node: snn.IntegrateFire, current: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the spikes, and their mean with the gradients of `rate`."""
-        rank = len(node.shape)
-        made = self._made(node)
-        if not isinstance(made, snn.IntegrateFire):
-            raise InternalError(f"{node.name!r} is no population")
-        theta = per_channel(torch.from_numpy(np.array(made.threshold)).double(), rank)
-        decay = self._decay(node)
-        d = per_channel(theta.new_ones(1) if decay is None else decay.detach().double(), rank)
-        filtering = 0.0 if node.synapse_decay is None else float(np.mean(node.synapse_decay))
-        q = 1.0
-        if made.reset_by is not None:
-            q = float(np.mean(made.reset_by / made.threshold))
-        with torch.no_grad():
-            psi, kappa, delta, h = (torch.zeros_like(mean) for _ in range(4))
-            e, e_d, sent = torch.zeros_like(mean), torch.zeros_like(mean), []
-            for before, s, slope in self._steps(node, current):
-                left = d * (1 - q * h)
-                psi = 1 + filtering * psi
-                kappa, delta = psi + left * kappa, before / theta + left * delta
-                h = slope
-                e, e_d = e + h * kappa, e_d + h * delta
-                sent.append(s)
-            train = torch.stack(sent)
-            e, e_d = e / len(sent), e_d / len(sent)
-        x = (mean * 2.0**made.fraction_bits + per_channel(self._whole(node, "bias"), rank)) / theta
-        rate = train.mean(dim=0) + e * (x - x.detach())
-        if decay is not None and decay.requires_grad:
-            spread = per_channel(decay.double(), rank)
-            rate = rate + e_d * (spread - spread.detach())
-        return train, rate
-
-    def _read(self, node: snn.Readout, current: Tensor, mean: Tensor | None) -> Tensor:
-        """Return what a read-out holds after each step, in real units."""
-        made = self._made(node)
-        rank = len(node.shape)
-        bias = per_channel(self._whole(node, "bias"), rank)
-        share = None if node.decay is None else torch.from_numpy(np.array(node.decay))
-        if node.synapse_decay is not None:
-            raise UsageError(f"{node.name!r} filters its current, which is not trained yet")
-        y, through = torch.zeros_like(current[0]), 0.0
+        Raises:
+            UsageError: there is none, or it sends several spikes in a step: they have no times.
+        """
+        if node.neuron.limit != 1:
+            raise UsageError(f"{node.name!r} may send several spikes in a step, and tssl moves single ones")
         found = []
-        unit = per_channel(self._integers[node.name, "bias"][1].double(), rank)
-        kept = 1.0 if node.decay is None else float(np.mean(node.decay))
-        for arriving in current.detach() if mean is not None else current:
-            scaled = arriving * 2.0**made.fraction_bits
-            y = self._leak(y, share, made.decay) + scaled + bias
-            through = kept * through + 1
-            answer = y
-            if mean is not None:
-                answer = y + through * (mean - mean.detach()) * 2.0**made.fraction_bits
-            found.append(answer * unit)
-        return torch.stack(found)
+        for each in self.source.consumers[node.name]:
+            reader = sink_of(self.source, each.name)
+            decay = reader.synapse_decay
+            if decay is None and isinstance(reader, snn.Readout):
+                decay = reader.decay
+            if decay is None:
+                raise UsageError(
+                    f"{reader.name!r} reads {node.name!r} without a synaptic filter, which tssl needs: train "
+                    "cuba-lif, or by bptt or rate"
+                )
+            found.append(float(np.mean(decay)))
+        return float(np.mean(found))
 
     def _each(self, node: snn.SnnNode, train: Tensor) -> Tensor:
         t, rows = train.shape[:2]

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from snnc.ir.batch import joined
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire
 from snnc.simulation.reference import encode_all
-from snnc.training.ann_network import AnnNetwork
+from snnc.training.ann_network import MOMENTUM, AnnNetwork
+from snnc.training.channels import Gates
 from snnc.training.judge import AT_ONCE, Judge, Measure
 from snnc.training.lesson import on_device
 from snnc.training.masks import Masks
@@ -58,6 +60,10 @@ class Learner:
                 weights.append((each.node, names[each.tensor], each.tensor))
         source = self.network.source
         self.masks = Masks(source if isinstance(source, ann.AnnGraph) else None, weights, recipe)
+        gates = self.network.gates if isinstance(self.network, AnnNetwork) else None
+        self.sparse: list[Masks | Gates] = [self.masks] if gates is None else [self.masks, gates]
+        self.earlier: dict[str, Tensor] | None = None
+        self._teacher: AnnNetwork | None = None
         self.groups += [
             {"params": found, "lr": rate, "initial_lr": rate, "shrinks": shrinks}
             for (rate, shrinks), found in groups.items()
@@ -111,6 +117,36 @@ class Learner:
             network.learn_locally(self.given(x), LOCAL_RATE * rate)
         return by_gradient(epoch)
 
+    def falling(self, step: int, steps: int) -> bool:
+        """Say whether weights or channels are still more than there are to be."""
+        return any(each.falling(step, steps) for each in self.sparse)
+
+    def follow(self, step: int, steps: int, generator: torch.Generator) -> None:
+        """Change which weights and channels there are, by the gradients at hand."""
+        for each in self.sparse:
+            each.follow(step, steps, generator)
+
+    def keep_sparse(self, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor]) -> None:
+        """Take what there is not out of parameters, their momentum and their moving average."""
+        for each in self.sparse:
+            each.keep_sparse(optimiser, average)
+        if self.masks.opening:
+            self.earlier = self.state()
+            self.masks.open()
+
+    def counts(self, step: int, steps: int) -> bool:
+        """Say whether a state is as sparse as the network is to become: not in a dense turn."""
+        return not self.masks.dense_turn(step, steps)
+
+    def earlier_self(self) -> AnnNetwork | None:
+        """Return the sparse network that teaches, as it was before this dense turn."""
+        if not isinstance(self.network, AnnNetwork) or self.earlier is None:
+            return None
+        if self._teacher is None:
+            self._teacher = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self._teacher.load_state_dict(self.earlier)
+        return self._teacher
+
     def state(self) -> dict[str, Tensor]:
         """Return a copy of all parameters and statistics."""
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
@@ -119,6 +155,29 @@ class Learner:
         """Take parameters and statistics."""
         self.network.load_state_dict(state)
         self.prepare()
+
+    def take_statistics(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
+        """Take the statistics of batch normalisations anew, with the parameters as they are.
+
+        The average of the parameters gives other activations than any of the networks that it averages, so
+        the average of their statistics does not fit it. Where a rounding to few levels follows, that costs
+        accuracy.
+
+        Args:
+            batches: training rows, prepared.
+
+        Source: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI
+        2018, section 3.2.
+        """
+        network = self.network
+        if not isinstance(network, AnnNetwork) or not network.normalises:
+            return
+        network.train()
+        with torch.no_grad():
+            for number, batch in enumerate(batches):
+                network.momentum = 1 / (number + 1)
+                network(batch)
+        network.momentum = MOMENTUM
 
     def measured(self, judge: Judge) -> Measure:
         """Judge the network as it is, in evaluation mode."""

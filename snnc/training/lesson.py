@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,11 +15,14 @@ from torch import Tensor
 from snnc.metrics.task import Task
 from snnc.progress import Progress
 from snnc.training.augmentation import augmented, mirrored
-from snnc.training.judge import Judge
+from snnc.training.judge import AT_ONCE, Judge
 from snnc.training.operators import Run
 from snnc.training.pace import Pace
 from snnc.training.recipe import Recipe
-from snnc.training.rows import TrainingRows
+from snnc.training.rows import TrainingRows, spread
+
+SETTLED_ROWS = 2000
+"""Rows on which the statistics of averaged parameters are taken."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,16 +70,25 @@ class Lesson:
             generator: where the randomness comes from.
             epoch: number of the pass over the rows.
         """
-        if self.cache:
-            found = {name: values[chosen].float() for name, values in self.cache.items()}
-        else:
-            indices = self.rows.trained[chosen.numpy()]
-            prepared = self.rows.prepared(indices)
-            found = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in prepared.items()}
+        found = self._plain(chosen)
         if self.recipe.augment:
             turned = mirrored(chosen, epoch) if "alternate" in self.recipe.augment else None
             found = {name: augmented(x, self.recipe.augment, generator, turned) for name, x in found.items()}
         return {name: on_device(x, self.recipe.device) for name, x in found.items()}
+
+    def statistics(self) -> Iterator[dict[str, Tensor]]:
+        """Yield some of the training rows as they are, the same at every call."""
+        chosen = torch.from_numpy(spread(np.arange(len(self.rows.trained)), SETTLED_ROWS))
+        # Equal parts: a single row has no variance.
+        for part in chosen.tensor_split(-(-len(chosen) // AT_ONCE)):
+            yield {name: on_device(x, self.recipe.device) for name, x in self._plain(part).items()}
+
+    def _plain(self, chosen: Tensor) -> dict[str, Tensor]:
+        """Return some of the training rows as they are."""
+        if self.cache:
+            return {name: values[chosen].float() for name, values in self.cache.items()}
+        prepared = self.rows.prepared(self.rows.trained[chosen.numpy()])
+        return {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in prepared.items()}
 
     def labels(self, chosen: Tensor) -> dict[str, Tensor]:
         """Return the labels of some of the training rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from snnc.errors import InternalError, UsageError
@@ -16,6 +16,7 @@ from snnc.training.fine import FineEdges, marked
 LOWER = "lower"
 QUANTISE = "quantise-weights"
 FINE = "fine-skip"
+PRUNE = "prune-channels"
 CHANGING = ("compensate", "learn-thresholds")
 """Passes behind `lower` that change what was learned; the closed form has them."""
 
@@ -42,10 +43,21 @@ class Lowering:
     passes: Pipeline
     coarse: Mapping[str, str]
 
+    def whole(self) -> Lowering:
+        """Return the same without what takes channels out."""
+        return replace(self, passes=self.passes.without(PRUNE)) if PRUNE in self.passes.names else self
+
     def run(self, graph: ann.AnnGraph, context: Context) -> tuple[SnnGraph, tuple[PassRecord, ...]]:
         """Return the spiking network in float32, and what each pass did."""
         made, records = run_pipeline(self.passes, graph, context)
-        return marked(spiking(made), self.coarse), records
+        return marked(spiking(made), self.coarse), tuple(self._told(record) for record in records)
+
+    def _told(self, record: PassRecord) -> PassRecord:
+        """Return a record of the rectifiers that the source has: fine ones keep the same channels."""
+        if "kept" not in record.findings or not self.coarse:
+            return record
+        kept = {self.coarse.get(name, name): value for name, value in record.findings["kept"].items()}
+        return replace(record, findings={**record.findings, "kept": kept})
 
 
 def fine_edges(passes: Pipeline) -> FineEdges:

@@ -1,15 +1,16 @@
 """Weights that are no synapses: which are zero, and how that changes while a network learns.
 
 A weight that is zero at the start stays zero. With a density, the weights of every layer fall to that share
-of all by magnitude in the first third of the steps, by a cubic schedule. Then, until the last quarter, a
-share ``0.3 (1 + cos(pi x)) / 2`` of those that are left is dropped at equal intervals, the smallest, and as
-many grow again elsewhere, from zero: those of the largest gradient, or any. The first layer, whose inputs are
-no spikes, and grouped convolutions stay dense, as for `compensate`.
+of all by magnitude; then the smallest of those that are left drop, and as many grow again elsewhere, from
+zero: those of the largest gradient, or any. :mod:`snnc.training.sparsity_schedule` says when. The first
+layer, whose inputs are no spikes, and grouped convolutions stay dense, as for `compensate`.
+
+With reverse distillation weights grow and drop in turns instead: in a dense one as many more as there are
+grow, and learn from the sparse network as it was; then the smallest of all drop.
 
 Sources: Shen et al., "ESL-SNNs: An Evolutionary Structure Learning Strategy for Spiking Neural Networks",
 NeurIPS 2023 (drop and regrow at constant density); Evci et al., "Rigging the Lottery: Making All Tickets
-Winners", ICML 2020 (by gradient, and the share that falls); Zhu and Gupta, "To Prune, or Not to Prune", 2017
-(the cubic schedule).
+Winners", ICML 2020 (by gradient).
 """
 
 # Where torch is absent, the checkers see its names as Any.
@@ -17,7 +18,6 @@ Winners", ICML 2020 (by gradient, and the share that falls); Zhu and Gupta, "To 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,18 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from snnc.ir import ann
+from snnc.training import sparsity_schedule as schedule
 from snnc.training.recipe import Recipe
-
-SPARSE_BY = 1 / 3
-"""Share of the steps in which the density falls."""
-
-SETTLED_BY = 3 / 4
-"""Share of the steps behind which the masks stay."""
-
-CHANGES = 60
-"""How often masks change in a stage."""
-
-LARGEST_DROP = 0.3
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +40,7 @@ class Mask:
         held: 1 where there is a synapse, else 0, of the same shape.
         possible: where there may be one.
         changes: whether it follows the density.
+        gain: by what weights grow in a dense turn that is about to begin.
     """
 
     name: str
@@ -57,10 +48,15 @@ class Mask:
     held: Tensor
     possible: Tensor
     changes: bool
+    gain: Tensor | None = None
 
 
 class Masks:
-    """The masks of a network that learns."""
+    """The masks of a network that learns.
+
+    Attributes:
+        opening: whether a dense turn begins behind this step.
+    """
 
     def __init__(
         self, graph: ann.AnnGraph | None, weights: Sequence[tuple[str, str, nn.Parameter]], recipe: Recipe
@@ -70,10 +66,12 @@ class Masks:
         Args:
             graph: the network, if its masks may change.
             weights: node, name in the state, and parameter of all weights that learn.
-            recipe: its ``density`` and ``regrow``.
+            recipe: its ``density``, ``regrow`` and ``reverse``.
         """
         self.density = None if graph is None else recipe.density
         self.regrow = recipe.regrow
+        self.reverse = recipe.reverse
+        self.opening = False
         self.masks: list[Mask] = []
         for node, name, weight in weights:
             synapses = (weight.detach() != 0).to(weight.dtype)
@@ -83,7 +81,7 @@ class Masks:
 
     def falling(self, step: int, steps: int) -> bool:
         """Say whether a network is still denser than it is to become."""
-        return self.density is not None and step < _sparse_by(steps)
+        return self.density is not None and schedule.falling(step, steps)
 
     def follow(self, step: int, steps: int, generator: torch.Generator) -> None:
         """Change the masks where it is time, by the gradients at hand; then mask these.
@@ -93,16 +91,28 @@ class Masks:
             steps: of the stage.
             generator: of random numbers.
         """
-        due = (step + 1) % max(1, steps // CHANGES) == 0 or step + 1 == _sparse_by(steps)
-        if self.density is not None and due:
+        if self.density is not None and self._due(step, steps):
             for mask in self.masks:
                 if mask.changes:
                     self._change(mask, step + 1, steps, generator)
+        self.opening = self.dense_turn(step + 1, steps) and not self.dense_turn(step, steps)
         for mask in self.masks:
             if mask.weight.grad is not None:
+                if self.opening and mask.changes:
+                    mask.gain = self._gain(mask.weight.grad, generator)
                 mask.weight.grad.mul_(mask.held)
 
-    def apply(self, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor]) -> None:
+    def _due(self, step: int, steps: int) -> bool:
+        """Say whether masks change behind a step."""
+        if self.reverse and not self.falling(step, steps):
+            return self.dense_turn(step, steps) and not self.dense_turn(step + 1, steps)
+        return schedule.due(step, steps)
+
+    def dense_turn(self, step: int, steps: int) -> bool:
+        """Say whether a step belongs to the denser network."""
+        return self.density is not None and self.reverse and schedule.dense_turn(step, steps)
+
+    def keep_sparse(self, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor]) -> None:
         """Take what is no synapse out of weights, their momentum and their moving average."""
         if self.density is None:
             return
@@ -120,25 +130,35 @@ class Masks:
         density = 1.0 if self.density is None else self.density
         size = int(mask.possible.sum())
         least = min(size, max(1, round(density * mask.possible.numel())))  # of all weights, zeros included
-        first, last = _sparse_by(steps), SETTLED_BY * steps
-        if step <= first:
-            count = round(least + (size - least) * (1 - step / first) ** 3)
-            mask.held = _largest(mask.weight.detach().abs(), mask.held, count)
-            return
-        if step > last or self.regrow == "none":
-            return
-        count = int(mask.held.sum())
-        part = LARGEST_DROP * (1 + math.cos(math.pi * (step - first) / (last - first))) / 2
-        dropped = min(int(part * count), size - count)
-        gradient = mask.weight.grad
-        if not dropped or gradient is None:
-            return
-        left = _largest(mask.weight.detach().abs(), mask.held, count - dropped)
-        free = mask.possible * (1 - mask.held)
-        value = gradient.abs()
+        magnitude = mask.weight.detach().abs()
+        if step <= schedule.sparse_by(steps):
+            mask.held = largest(magnitude, mask.held, schedule.left(size, least, step, steps))
+        elif self.reverse:
+            mask.held = largest(magnitude, mask.held, least)
+        elif self.regrow != "none" and mask.weight.grad is not None:
+            count = int(mask.held.sum())
+            dropped = min(schedule.dropped(count, step, steps), size - count)
+            if not dropped:
+                return
+            free = mask.possible * (1 - mask.held)
+            gain = self._gain(mask.weight.grad, generator)
+            mask.held = largest(magnitude, mask.held, count - dropped) + largest(gain, free, dropped)
+
+    def _gain(self, gradient: Tensor, generator: torch.Generator) -> Tensor:
+        """Return by what weights grow that are no synapses, given the gradient of all."""
         if self.regrow == "random":
-            value = torch.rand(value.shape, generator=generator).to(value)
-        mask.held = left + _largest(value, free, dropped)
+            return torch.rand(gradient.shape, generator=generator).to(gradient)
+        return gradient.abs()
+
+    def open(self) -> None:
+        """Begin a dense turn: as many more weights grow as there are."""
+        for mask in self.masks:
+            if mask.gain is not None:
+                free = mask.possible * (1 - mask.held)
+                more = min((schedule.DENSER - 1) * int(mask.held.sum()), int(free.sum()))
+                mask.held = mask.held + largest(mask.gain, free, more)
+                mask.gain = None
+        self.opening = False
 
     def state(self) -> dict[str, Tensor]:
         """Return the masks, for a checkpoint."""
@@ -164,11 +184,7 @@ def prunable(graph: ann.AnnGraph, node: str) -> bool:
     return not isinstance(before, ann.Input)
 
 
-def _sparse_by(steps: int) -> int:
-    return max(1, round(SPARSE_BY * steps))
-
-
-def _largest(value: Tensor, allowed: Tensor, count: int) -> Tensor:
+def largest(value: Tensor, allowed: Tensor, count: int) -> Tensor:
     """Return 1 at the ``count`` largest of the allowed places, else 0."""
     ranked = torch.where(allowed > 0, value, torch.full_like(value, -1.0)).flatten()
     found = torch.zeros_like(ranked)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from snnc.errors import UsageError
+from snnc.training.sparsity_schedule import LEAST_STEPS
 
 LOSSES: Mapping[str, str] = {
     "kl": "divergence of the answers from the source's, at a temperature",
@@ -35,7 +36,12 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 REGROWTHS = ("gradient", "random", "none")
 
+CHANNEL_SCORES = ("gradient", "potential")
+
 AUGMENTATIONS = ("crop", "flip", "alternate", "cutout")
+
+DISTILLED = frozenset({"kl", "hta-kl", "squared", "features", "attention"})
+"""Losses that compare with a teacher."""
 
 LABELLED = 0.1
 """Share of the labels beside the source's answers, where nothing is said."""
@@ -68,7 +74,11 @@ class Recipe:
         density: share of the weights of a layer that stay; ``None`` for all. :mod:`snnc.training.masks` says
             how they are chosen.
         regrow: which weights grow again in the place of the smallest: those of the largest ``gradient``,
-            ``random`` ones, or ``none``.
+            ``random`` ones, or ``none``. Likewise channels.
+        reverse: whether, in turns, the sparse network teaches a denser one, which it is pruned from again.
+        channels: share of the channels of every layer that are taken out, rounded down; ``None`` for none.
+            :mod:`snnc.training.channels` says how they are chosen.
+        channel_score: which channels go: those of the smallest ``gradient`` or the lowest ``potential``.
     """
 
     minutes: float | None = None
@@ -89,6 +99,9 @@ class Recipe:
     precision: str = "auto"
     density: float | None = None
     regrow: str = "gradient"
+    reverse: bool = False
+    channels: float | None = None
+    channel_score: str = "gradient"
 
     def __post_init__(self) -> None:
         """Refuse values that train nothing.
@@ -117,11 +130,17 @@ class Recipe:
             unknown = [each for each in getattr(self, name) if each not in known]
             if unknown:
                 raise UsageError(f"{name} {unknown[0]!r} is unknown; known: {', '.join(known)}")
-        for name, known_ in (("precision", PRECISIONS), ("regrow", REGROWTHS), ("finish", (None, *FINISHES))):
+        for name, known_ in (
+            ("precision", PRECISIONS),
+            ("regrow", REGROWTHS),
+            ("channel_score", CHANNEL_SCORES),
+            ("finish", (None, *FINISHES)),
+        ):
             if getattr(self, name) not in known_:
                 names = ", ".join(filter(None, known_))
                 raise UsageError(f"{name} {getattr(self, name)!r} is unknown; known: {names}")
         self._check_density()
+        self._check_channels()
         if {"flip", "alternate"} <= set(self.augment):
             raise UsageError("augment flip and alternate do the same: leave one of them out")
         if not self.learn:
@@ -133,7 +152,11 @@ class Recipe:
                 raise UsageError(f"the weight of the loss {name!r} must be a number above 0, not {weight!r}")
 
     def _check_density(self) -> None:
+        if not isinstance(self.reverse, bool):
+            raise UsageError(f"reverse must be true or false, not {self.reverse!r}")
         if self.density is None:
+            if self.reverse:
+                raise UsageError("reverse lets a sparse network teach: give a density, too")
             return
         if not (_is_number(self.density) and 0 < self.density < 1):
             raise UsageError(
@@ -142,6 +165,42 @@ class Recipe:
         if self.rounded == 1 or "weights" not in self.learn:
             raise UsageError(
                 "density takes weights out while the first stage learns them: leave rounded below 1, and "
+                "weights among what is learned"
+            )
+        if self.reverse and self.regrow == "none":
+            raise UsageError("reverse lets weights grow again in turns: give regrow gradient or random")
+
+    def check_turns(self, steps: int, losses: Collection[str]) -> None:
+        """Refuse reverse distillation where a stage has no room for turns, or nothing is distilled.
+
+        Raises:
+            UsageError: naming what is missing.
+        """
+        if not self.reverse:
+            return
+        if not DISTILLED & set(losses):
+            raise UsageError(
+                f"reverse distils answers: give one of the losses {', '.join(sorted(DISTILLED))}"
+            )
+        if steps < LEAST_STEPS:
+            raise UsageError(
+                f"reverse needs {LEAST_STEPS} steps of the first stage for its turns, and there are {steps}: "
+                "train for longer"
+            )
+
+    def _check_channels(self) -> None:
+        if self.channels is None:
+            return
+        if not (_is_number(self.channels) and 0 < self.channels < 1):
+            raise UsageError(
+                f"channels must lie between 0 and 1, not {self.channels!r}: all of them are no layer, "
+                "and without it all stay"
+            )
+        if self.density is not None:
+            raise UsageError("channels and density both make the network sparse: leave one of them out")
+        if self.rounded == 1 or "weights" not in self.learn:
+            raise UsageError(
+                "channels are taken out while the first stage learns weights: leave rounded below 1, and "
                 "weights among what is learned"
             )
 

@@ -95,6 +95,7 @@ class Stage:
         """Measure how long steps and judgements take, on a network of its own, which learns from them."""
         begun = time.perf_counter()
         state = self._begun()
+        self.learner.take_statistics(self.lesson.statistics())
         judging = time.perf_counter() - begun
         self.take(state, 0)
         begun = time.perf_counter()
@@ -111,7 +112,7 @@ class Stage:
         first = {"stage": self.name, "step": 0, "of": self.steps, **measure.as_dict()}
         order = torch.randperm(len(self.lesson.rows.trained), generator=generator)
         best = {name: value.clone() for name, value in now.items()}  # the average changes in place
-        key = NOT_YET if self.learner.masks.falling(0, self.steps) else measure.key
+        key = NOT_YET if self.learner.falling(0, self.steps) else measure.key
         return RunState(0, now, best, key, order, 0, generator, [first])
 
     def take(self, state: RunState, step: int) -> bool:
@@ -138,7 +139,7 @@ class Stage:
             for name, value in self.learner.network.state_dict().items():
                 if value.is_floating_point():
                     state.average[name].mul_(keep).add_(value, alpha=1 - keep)
-        self.learner.masks.apply(self.optimiser, state.average)
+        self.learner.keep_sparse(self.optimiser, state.average)
         return True
 
     def _follow(
@@ -150,12 +151,13 @@ class Stage:
         step: int,
     ) -> bool:
         """Follow the gradient of a batch; say whether it was finite."""
-        loss, parts = self.loss(x, labels)
+        dense = self.learner.masks.dense_turn(step, self.steps)
+        loss, parts = self.loss(x, labels, self.learner.earlier_self() if dense else None)
         if not bool(torch.isfinite(loss)):
             return False
         optimiser.zero_grad()
         loss.backward()
-        self.learner.masks.follow(step, self.steps, state.generator)
+        self.learner.follow(step, self.steps, state.generator)
         learned = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         norm = nn.utils.clip_grad_norm_(learned, self.lesson.pace.largest_gradient)
         if not bool(torch.isfinite(norm)):
@@ -164,15 +166,24 @@ class Stage:
         state.add(parts)
         return True
 
-    def loss(self, x: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of a batch in training mode, and its parts."""
+    def loss(
+        self, x: Mapping[str, Tensor], labels: Mapping[str, Tensor], teacher: AnnNetwork | None = None
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of a batch in training mode, and its parts.
+
+        Args:
+            x: the batch, by input.
+            labels: by output.
+            teacher: who answers in the place of the source.
+        """
         lesson, learner = self.lesson, self.learner
         layers = lesson.layers if {"features", "attention"} & set(lesson.weights) else ()
         source = Run({}, {}, {})
         device, half = lesson.recipe.device, lesson.bfloat16
-        if lesson.teacher is not None:
+        asked = lesson.teacher if teacher is None else teacher
+        if asked is not None:
             with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=half):
-                source = lesson.teacher(x, layers).in_float32()
+                source = asked(x, layers).in_float32()
         learner.network.train()
         learner.prepare()
         # Integers are exact in float32 only.
@@ -202,12 +213,18 @@ class Stage:
         """Judge the moving average, and keep it if it is the best so far."""
         now = self.learner.state()
         self.learner.load(state.average)
+        self.learner.take_statistics(self.lesson.statistics())
+        judged = self.learner.state()
         measure = self.learner.measured(self.lesson.judge)
         self.learner.load(now)
         found = {"stage": self.name, "step": state.step, "of": self.steps, **measure.as_dict()}
+        if self.lesson.recipe.reverse:
+            found["turn"] = "sparse" if self.learner.counts(state.step - 1, self.steps) else "dense"
         state.history.append({**found, "losses": state.losses()})
         self.lesson.progress.message(f"{self.name}, step {state.step} of {self.steps}: {measure.text}")
-        falling = self.learner.masks.falling(state.step, self.steps)
+        if not self.learner.counts(state.step - 1, self.steps):
+            return
+        falling = self.learner.falling(state.step, self.steps)
         if measure.key < state.key or falling:
             state.key = NOT_YET if falling else measure.key
-            state.best = {name: value.clone() for name, value in state.average.items()}
+            state.best = judged

@@ -18,7 +18,7 @@ CVPR 2018.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,12 @@ from snnc.passes import PASSES
 from snnc.pipeline import Context, PassRecord, Pipeline, run_pipeline
 from snnc.source.calibration import Calibration
 from snnc.training.ann_network import AnnNetwork
+from snnc.training.channels import ChannelGroups, Gates
 from snnc.training.fine import with_fine
-from snnc.training.judge import AT_ONCE, Judge, Measure
+from snnc.training.judge import Judge, Measure
 from snnc.training.kept import Kept
 from snnc.training.learner import Learner
-from snnc.training.lesson import Lesson, on_device
+from snnc.training.lesson import Lesson
 from snnc.training.lesson_parts import compared_layers, judged_tasks, loss_weights, spike_prices
 from snnc.training.lowering import (
     FINE,
@@ -58,14 +59,11 @@ from snnc.training.memory import fitting, within_memory
 from snnc.training.normalised import moments, normalised, transferred, weighted
 from snnc.training.plan import Plan, Speed, precision
 from snnc.training.recipe import Recipe
-from snnc.training.rows import TrainingRows, spread
+from snnc.training.rows import TrainingRows
 from snnc.training.spiking_network import SpikingNetwork, inexact, untrainable
 from snnc.training.stage import Stage
 from snnc.training.temporal import TemporalNetwork
 from snnc.training.verification import verified
-
-MEASURED_ROWS = 512
-"""Rows on which the moments of batch normalisations are taken."""
 
 CACHED_BYTES = 2**30
 """Prepared rows that are kept in memory at most."""
@@ -101,6 +99,7 @@ class Tuner:
     _learned: ann.AnnGraph | None = None
     _clipped: ann.AnnGraph | None = None
     _untrained: str = ""
+    _groups: ChannelGroups | None = None
 
     def __call__(self, passes: Pipeline, graph: ann.AnnGraph, context: Context) -> Tuned:
         """Make a network for ``context.timesteps``.
@@ -189,7 +188,10 @@ class Tuner:
         tasks, errors = judged_tasks(self.tasks, targets)
         judge = Judge(held, targets, self.rows.labels_of(self.rows.held), tasks, errors)
         weights = loss_weights(self.recipe, tasks, self.rows.labels)
-        lowered, _ = bare.run(clipped, replace(context, diagnostics=[], findings={}))
+        lowered, _ = bare.whole().run(clipped, replace(context, diagnostics=[], findings={}))
+        if self.recipe.channels is not None:
+            self._groups = ChannelGroups.find(lowered, clipped)
+            self._groups.require_some(self.recipe.channels)
         self._untrained = untrainable(lowered) or ""
         if self._untrained:
             if self.recipe.finish is not None:
@@ -290,21 +292,16 @@ class Tuner:
 
         return fitting(self.recipe, timed)
 
-    def _batches(self, lesson: Lesson) -> Iterator[dict[str, Tensor]]:
-        """Yield some of the training rows as they are, for statistics."""
-        chosen = spread(self.rows.trained, MEASURED_ROWS)
-        for start in range(0, len(chosen), AT_ONCE):
-            prepared = self.rows.prepared(chosen[start : start + AT_ONCE])
-            yield {name: on_device(torch.from_numpy(x), lesson.recipe.device) for name, x in prepared.items()}
-
     def _normalised(self, lesson: Lesson, graph: ann.AnnGraph, T: int) -> ann.AnnGraph:
         network = AnnNetwork(graph, T).to(lesson.recipe.device).eval()
-        return normalised(graph, moments(network, self._batches(lesson), weighted(graph)))
+        return normalised(graph, moments(network, lesson.statistics(), weighted(graph)))
 
     def _levels(self, lesson: Lesson, graph: ann.AnnGraph, T: int) -> AnnNetwork:
         """Return what the first stage trains."""
         network = AnnNetwork(graph, T)
         network.counted = "activity" in lesson.weights
+        if self._groups is not None:
+            network.gates = Gates(self._groups, graph, self.recipe)
         return network
 
     def _first_stage(self, lesson: Lesson, start: ann.AnnGraph, steps: int, context: Context) -> ann.AnnGraph:
@@ -312,6 +309,7 @@ class Tuner:
         if not steps:
             return start
         T = context.timesteps
+        self.recipe.check_turns(steps, lesson.weights)
         network = self._levels(lesson, self._normalised(lesson, start, T), T)
         self._run(f"T = {T}, levels", Learner(network, self.recipe), lesson, steps, f"T{T}.levels.pt")
         fold = Pipeline.parse("fold-batchnorm", PASSES)
@@ -329,6 +327,8 @@ class Tuner:
         if self._untrained:
             return self._without_integers(lesson, lowered, records, context)
         network = self._integers(lowered)
+        # Without some channels a spike reaches less.
+        lesson = replace(lesson, prices=spike_prices(lowered, folded, self.recipe.device))
         if steps:
             self._run(
                 f"T = {T}, {self.recipe.finish or 'integers'}",

@@ -48,6 +48,9 @@ METRICS = "metrics.jsonl"
 """The measurements of a run in its folder, one JSON object a line."""
 
 FINE = "fine-skip"
+PRUNE = "prune-channels"
+COMPENSATE = "compensate"
+QUANTISE = "quantise-weights"
 PRESET = "balanced"
 """The preset that is tuned by default: with as many signed spikes a step as steps, its counts are exact."""
 
@@ -226,6 +229,26 @@ def _order(timesteps: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _options(options: Options, T: int, recipe: Recipe) -> Options:
+    """Return the options of a conversion for one T, which takes channels out where that is asked for.
+
+    Raises:
+        UsageError: as :func:`_dense_options`; or channels are asked for, and the pipeline prunes itself.
+    """
+    found = _dense_options(options, T, recipe)
+    if recipe.channels is None:
+        return found
+    pipeline = found.passes()
+    if PRUNE in pipeline.names:
+        raise UsageError(f"channels: the pipeline has {PRUNE} already: leave one of them out")
+    before = next((name for name in (COMPENSATE, QUANTISE) if name in pipeline.names), None)
+    if before is None:
+        return found  # which is refused for what it lacks
+    pruning = make_pass(PRUNE, {"share": repr(float(recipe.channels))}, PASSES)
+    pruned = pipeline.with_pass(pruning, before=before)
+    return replace(found, preset=None, pipeline=pruned, settings={})
+
+
+def _dense_options(options: Options, T: int, recipe: Recipe) -> Options:
     """Return the options of a conversion for one T: T signed spikes a step, if nothing else is said.
 
     The closed form, with which the tuned network is compared, is to be as sparse.

@@ -27,6 +27,9 @@ REACHES = (2.0**30, 4.0, 1.0, 0.0)
 """By how many times its width the range of the arguments is widened on either side: the first for which the
 step function has no more breakpoints than fit. Beyond, the count stays what it is there."""
 
+CHANNELS = 64
+"""Whose counts are computed at once."""
+
 HALVINGS = 30
 """Of a bisection between two points of the grid: to the last bit of float32."""
 
@@ -106,12 +109,20 @@ class Curve:
                     reach = wider
                     break
         walks, _ = self._walks(levels, step, reach)
-        return _tabulated(self.function, self.x[:, self.reach <= reach], step, walks)
+        return _tabulated(self.function, self.x[:, self._within(reach)], step, walks)
+
+    def _within(self, reach: float) -> slice:
+        """Return which arguments lie within a reach: neighbours, because it grows to both sides."""
+        found = np.flatnonzero(self.reach <= reach)
+        return slice(int(found[0]), int(found[-1]) + 1)
 
     def _walks(self, levels: Levels, step: Real, reach: float) -> tuple[list[Walk], int]:
         """Return how the counts of all channels change within a reach, and how often altogether."""
-        counts = _count_of(self.y[:, self.reach <= reach], step, levels)
-        walks = [Walk.of(row) for row in counts]
+        y, walks = self.y[:, self._within(reach)], list[Walk]()
+        for at in range(0, max(len(y), len(step)), CHANNELS):  # a few at a time, which the cache holds
+            part = slice(at, at + CHANNELS)
+            values, steps = (each[part] if len(each) > 1 else each for each in (y, step))
+            walks += map(Walk.of, _count_of(values, steps, levels))
         return walks, int(np.abs(np.diff(common_walk(walks)[0])).sum())
 
 

@@ -115,11 +115,11 @@ def embedded(parts: Sequence[Real], heights: Sequence[int], own: Sequence[int]) 
 
     Counts beyond its own turns it passes at one point, between the changes on either side.
     """
-    turns = [-FAR]
-    for place in range(1, len(heights)):
-        behind = any(len(part) for part in parts[:place])
-        ahead = next((part[0] for part in parts[place:] if len(part)), FAR)
-        turns.append(float(ahead) if behind else -FAR)
+    ahead = [FAR] * len(heights)  # the next change from each turn on
+    for place in reversed(range(len(parts))):
+        ahead[place] = float(parts[place][0]) if len(parts[place]) else ahead[place + 1]
+    begun = next((place for place, part in enumerate(parts) if len(part)), len(parts))
+    turns = [place_ahead if place > begun else -FAR for place, place_ahead in enumerate(ahead)]
     turns[-1] = FAR
     found: list[Real] = []
     for place, part in enumerate(parts):
