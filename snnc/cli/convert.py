@@ -127,11 +127,13 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Wor
     from snnc.cli.artefacts import require_network
     from snnc.cli.budget import SPARING, convert_to_budget, refuse_contradicting, requested
     from snnc.cli.files import check_outputs
+    from snnc.cli.freed_memory import keep_freed_memory
     from snnc.cli.models import locate
     from snnc.compiler import LEARNING, Options, convert
     from snnc.errors import UsageError
     from snnc.training.extra import require_torch
 
+    keep_freed_memory()
     terminal = ctx.obj
     output, front, journal = asked.output, asked.front, asked.journal
     if asked.tune is not None:
