@@ -4,7 +4,8 @@
     python -m benchmarks.corpus.checks --report docs/checks.md
 
 Each check is a process of its own, as a person starts it: its seconds and its processor's seconds hold the
-start of Python and the reading of the file. Sizes that a file leaves open are given by `--shape`.
+start of Python and the reading of the file. Sizes that a file leaves open are given by `--shape`, inputs
+that are single numbers by `--fix`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from benchmarks.common import digests
 from benchmarks.common.tables import Row, read, table
 from benchmarks.corpus.wild.__main__ import subjects
 from benchmarks.corpus.wild.measuring import Subject
-from benchmarks.corpus.wild.rows import material, open_shapes
+from benchmarks.corpus.wild.rows import material, numbers, open_shapes
 from snnc.writing import replacing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,7 @@ SAID = {0: "passes", 3: "refused"}
 PAGE = """# How long `snnc check` takes
 
 Of each network of `../shared/wild`, the whole command as a person types it, on one machine of two cores: its
-seconds, and those of the processor. Networks that pass only with `--shape` or `--host any` are given it.
+seconds, and those of the processor. Networks that pass only with `--shape`, `--fix` or `--host any` are given it.
 Printed by
 
     python -m benchmarks.corpus.checks --report docs/checks.md
@@ -41,8 +42,9 @@ Printed by
 
 def measured(subject: Subject) -> Row:
     """Check a network as the command line does; with islands in the host where nothing else passes."""
-    shape = open_shapes(subject.path, material(subject.folder, subject.name).judged[0])
-    options = [part for each in shape for part in ("--shape", each)]
+    feed = material(subject.folder, subject.name).judged[0]
+    given = {"--shape": open_shapes(subject.path, feed), "--fix": numbers(feed)}
+    options = [part for name, texts in given.items() for each in texts for part in (name, each)]
     row = _run(subject, options)
     if row["exit"]:
         wider = _run(subject, [*options, "--host", "any"])
