@@ -32,7 +32,8 @@ SAID = {0: "passes", 3: "refused"}
 PAGE = """# How long `snnc check` takes
 
 Of each network of `../shared/wild`, the whole command as a person types it, on one machine of two cores: its
-seconds, and those of the processor. Networks that pass only with `--shape`, `--fix` or `--host any` are given it.
+seconds, and those of the processor. Networks that pass only with `--shape`, `--fix` or `--host any` are given
+them.
 Printed by
 
     python -m benchmarks.corpus.checks --report docs/checks.md
