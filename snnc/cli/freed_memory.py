@@ -18,7 +18,7 @@ def keep_freed_memory() -> bool:
     """Let this process use the memory of freed arrays again, and say whether it will.
 
     Of itself glibc gives the memory of large arrays back to the system, which clears it and maps it anew for
-    the next one: a tenth of the time of a conversion. Other C libraries are left as they are.
+    the next one: a tenth of the time of a conversion or a training. Other C libraries are left as they are.
     """
     try:
         library = os.confstr("CS_GNU_LIBC_VERSION")

@@ -133,10 +133,12 @@ def command(terminal: Terminal, /, **options: Any) -> None:
     PyTorch: pip install torch.
     """
     from snnc.cli.files import check_outputs, read_named
+    from snnc.cli.freed_memory import keep_freed_memory
     from snnc.training.course import Course, training_recipe
     from snnc.training.extra import require_torch
 
     require_torch("snnc train")
+    keep_freed_memory()
     request = Request(**options)
     if request.arch in LEAKY:
         _train_leaky(terminal, request)

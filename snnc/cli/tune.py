@@ -226,9 +226,11 @@ def tuned(
     metrics: Path | None = None,
 ) -> Tuning:
     """Tune a network, and warn of what is to be known; an interrupted run is told where it goes on."""
+    from snnc.cli.freed_memory import keep_freed_memory
     from snnc.errors import UsageError
     from snnc.training.tuning import tune
 
+    keep_freed_memory()
     if labels and rows.y is None:
         raise UsageError(f"--labels: {rows.name} come without labels `y`: leave it out")
     terminal.journal = folder
