@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.compensation.refit import _patches, _scaled
+from snnc.compensation.refit import patches, scaled_counts
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.numerics.regression import narrow, normal_equations
@@ -36,7 +36,7 @@ def test_patches_are_the_windows_of_the_definition(data: st.DataObject) -> None:
     views = windows(counts, window, 0)
     down, along = np.unravel_index(places, shape[1:])
     expected = views[np.arange(rows)[:, None], :, down, along].reshape(places.size, -1)
-    assert np.array_equal(_patches(counts.astype(np.int8), synapse, places), expected)
+    assert np.array_equal(patches(counts.astype(np.int8), synapse, places), expected)
 
 
 def test_identity_branches_are_scaled_with_the_bits_of_the_simulator() -> None:
@@ -51,7 +51,7 @@ def test_identity_branches_are_scaled_with_the_bits_of_the_simulator() -> None:
     expected = whole.reshape(len(whole), identity.channels, -1).transpose(0, 2, 1)[rows[:, None], places]
     node = spiking[identity.name]
     assert isinstance(node, snn.ChannelWeight)
-    found = _scaled(spiking, node, prefix, rows, places)
+    found = scaled_counts(spiking, node, prefix, rows, places)
     assert expected.any()
     assert np.array_equal(found, expected.reshape(-1, identity.channels))
 
