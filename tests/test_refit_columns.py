@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.compensation.refit import patches, scaled
+from snnc.compensation.refit import patches, scaled_counts
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.numerics.regression import narrow, normal_equations
@@ -51,7 +51,7 @@ def test_identity_branches_are_scaled_with_the_bits_of_the_simulator() -> None:
     expected = whole.reshape(len(whole), identity.channels, -1).transpose(0, 2, 1)[rows[:, None], places]
     node = spiking[identity.name]
     assert isinstance(node, snn.ChannelWeight)
-    found = scaled(spiking, node, prefix, rows, places)
+    found = scaled_counts(spiking, node, prefix, rows, places)
     assert expected.any()
     assert np.array_equal(found, expected.reshape(-1, identity.channels))
 

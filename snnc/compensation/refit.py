@@ -125,7 +125,7 @@ def refit(
     y *= graph.timesteps
     for synapse in fixed:
         if isinstance(synapse, ChannelWeight):
-            current = scaled(graph, synapse, prefix, rows, places)
+            current = scaled_counts(graph, synapse, prefix, rows, places)
         else:
             current = _picked(prefix, rows, places, channels, partial(prefix.current, graph, synapse.name))
         current *= first.inputs.count(synapse.name)
@@ -238,12 +238,20 @@ def _inside(prefix: PartialSimulation, rows: IntArray) -> Iterator[tuple[slice, 
             yield chunk, slice(int(first), int(last))
 
 
-def scaled(
+def scaled_counts(
     graph: SnnGraph, synapse: ChannelWeight, prefix: PartialSimulation, rows: IntArray, places: IntArray
 ) -> FloatArray:
-    """Return the current of an identity branch at the chosen positions, summed over all steps.
+    """Return the current of an identity branch at chosen positions, summed over all steps, float32.
 
-    Only what is read is multiplied: (positions, channels).
+    Args:
+        graph: the network; the branch is not quantised yet.
+        synapse: the branch.
+        prefix: the spikes that arrive.
+        rows: (n,), numbers of the rows to look at, in order.
+        places: (n, positions) of each row.
+
+    Returns:
+        (n * positions, channels); only what is read is multiplied.
     """
     found = np.empty((*places.shape, synapse.channels), np.float32)
     for chunk, inside in _inside(prefix, rows):
@@ -270,7 +278,13 @@ def _columns(
 
 
 def patches(counts: IntArray, synapse: Convolution, places: IntArray) -> IntArray:
-    """Return what each chosen output position of some rows reads, (positions, channels times kernel)."""
+    """Return what each chosen output position reads, (n * positions, channels * kernel), of integers.
+
+    Args:
+        counts: (n, channels, height, width).
+        synapse: with one group.
+        places: (n, positions), numbers of output positions of each row.
+    """
     window = synapse.window
     top, left, bottom, right = window.pads
     last = np.moveaxis(counts, 1, -1)  # the channels of a pixel lie together, and are copied together
