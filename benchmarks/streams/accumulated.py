@@ -16,21 +16,28 @@ WHOLE = 0.6
 
 
 def train(folder: Path, output: Path, epochs: int) -> None:
-    """Train on beginnings of recordings, turned, scaled and shifted a little, and write an ONNX file."""
+    """Train the network without anything else, and write an ONNX file."""
     import torch
     from torch import nn
-    from torch.nn import functional
 
     torch.manual_seed(SEED)
-    torch.set_num_threads(1)
-    frames, labels = recordings(folder, "train")
-    sums = torch.from_numpy(frames.cumsum(axis=1))
-    y = torch.from_numpy(labels)
     net = nn.Sequential(
         *(nn.Conv2d(2, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
         *(nn.Conv2d(16, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()),
         *(nn.Flatten(), nn.Dropout(0.3), nn.Linear(32 * 81, 128), nn.ReLU(), nn.Linear(128, 10)),
     )
+    exported(fitted(net, folder, epochs), output)
+
+
+def fitted(net: Any, folder: Path, epochs: int) -> Any:
+    """Train on beginnings of recordings, turned, scaled and shifted a little; return the moving average."""
+    import torch
+    from torch.nn import functional
+
+    torch.set_num_threads(1)
+    frames, labels = recordings(folder, "train")
+    sums = torch.from_numpy(frames.cumsum(axis=1))
+    y = torch.from_numpy(labels)
     mean = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.98), use_buffers=True
     )
@@ -53,11 +60,17 @@ def train(folder: Path, output: Path, epochs: int) -> None:
             mean.update_parameters(net)
             total += loss.item()
         print(f"epoch {epoch + 1} of {epochs}: loss {total / (n // batch):.3f}", file=sys.stderr, flush=True)
-    found = mean.module.eval()
+    return mean.module.eval()
+
+
+def exported(net: Any, output: Path) -> None:
+    """Write a trained network as an ONNX file."""
+    import torch
+
     example = torch.zeros(1, 2, SIDE, SIDE)
     axes = {"x": {0: "batch"}, "y": {0: "batch"}}
     torch.onnx.export(
-        found, (example,), output, input_names=["x"], output_names=["y"], dynamic_axes=axes, dynamo=False
+        net, (example,), output, input_names=["x"], output_names=["y"], dynamic_axes=axes, dynamo=False
     )
 
 
