@@ -136,7 +136,12 @@ def test_images_are_moved_by_a_part_of_their_side(monkeypatch: pytest.MonkeyPatc
     from snnc.training import leaky
 
     moved: list[int] = []
-    monkeypatch.setattr(leaky, "_shifted", lambda q, most, rng: moved.append(most) or q)
+
+    def noted(q: Any, most: int, rng: Any) -> Any:
+        moved.append(most)
+        return q
+
+    monkeypatch.setattr(leaky, "_shifted", noted)
     for side, wanted in ((17, 1), (34, 2), (8, 0)):
         x = np.random.default_rng(0).integers(0, 2, (8, 2, 1, side, side))
         train_leaky("lif", x, np.arange(8) % 2, epochs=1, batch=4, threads=1)

@@ -24,7 +24,7 @@ import snnc
 from snnc import models
 from snnc.cli import main
 from snnc.errors import InputError, UsageError
-from snnc.models import fashion_mnist, measure
+from snnc.models import cifar10, fashion_mnist, measure
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -369,3 +369,19 @@ def test_the_training_runs(tmp_path: Path) -> None:
     assert measure.top1(output, inputs, y[80:90]) == pytest.approx(stated)
     assert math.isfinite(sum(onnx.numpy_helper.to_array(t).sum() for t in made.graph.initializer))
     assert sorted(path.name for path in tmp_path.glob("*network*")) == ["network.onnx"]
+
+
+def test_the_images_of_cifar_are_read_from_an_archive(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    with pytest.raises(InputError, match=r"cifar10_test_dev\.npz cannot be read"):
+        cifar10.read(tmp_path, "test")
+    np.savez(tmp_path / "cifar10_test_dev.npz", x=x, y=np.arange(5))
+    images, labels = cifar10.read(tmp_path, "test")
+    np.testing.assert_array_equal(images, x.transpose(0, 3, 1, 2))
+    assert labels.tolist() == [0, 1, 2, 3, 4]
+    np.savez(tmp_path / "cifar10_train.npz", x=x[:, :8], y=np.arange(5))
+    with pytest.raises(InputError, match=r"uint8 \(N, 32, 32, 3\)"):
+        cifar10.read(tmp_path, "train")
+    np.savez(tmp_path / "cifar10_train.npz", x=x)
+    with pytest.raises(InputError, match="arrays x and y"):
+        cifar10.read(tmp_path, "train")

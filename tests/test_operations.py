@@ -222,6 +222,7 @@ ARGUMENTS: dict[str, Any] = {
     "encode": lambda x: x,
     "given": None,
     "confidence": 0.9,
+    "divisible": (),
     "metadata": Metadata("", "", "", (), None, None, "", "", {}),
 }
 """What a function is given beside the network."""

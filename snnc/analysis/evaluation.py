@@ -258,7 +258,7 @@ def evaluate(
     for name, outputs in asked.outputs.items():
         beside = analogue[name] if source is not None else None
         wanted, end = asked.metrics[name], asked.ends[name]
-        scores, ann = judged(spiking[name], beside, wanted, end, behind=finish is not None)
+        scores, ann = judged(spiking[name], beside, wanted, end, behind=asked.behind[name])
         macs = None if source is None else source.macs
         judgements[name] = Judged(scores, None if ann is None else compared(scores, ann, outputs, macs))
     return Evaluation(

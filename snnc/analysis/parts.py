@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnc.analysis.answers import Source, answers_of_run
+from snnc.analysis.endings import computes_end
 from snnc.analysis.scores import Answers, Reduced, wants_values
 from snnc.errors import InternalError, UsageError
 from snnc.ir.batch import Rows
@@ -92,13 +93,13 @@ class Asking:
         outputs: what each output is, by its name.
         metrics: that are asked of it.
         ends: the activation that the source ends it with.
-        behind: whether the spiking network's answers lie behind that activation.
+        behind: whether the spiking network's answers lie behind that activation, by output.
     """
 
     outputs: Mapping[str, Outputs]
     metrics: Mapping[str, Asked]
     ends: Mapping[str, str]
-    behind: bool
+    behind: Mapping[str, bool]
 
     def collectors(self) -> tuple[dict[str, Answers], dict[str, Answers]]:
         """Return what collects the answers of the spiking and of the source network, by output."""
@@ -109,7 +110,7 @@ class Asking:
 
         thresholds = {name: threshold_of(self.ends[name]) for name in self.outputs}
         return (
-            {name: collector(name, each if self.behind else 0.0) for name, each in thresholds.items()},
+            {name: collector(name, each if self.behind[name] else 0.0) for name, each in thresholds.items()},
             {name: collector(name, each) for name, each in thresholds.items()},
         )
 
@@ -145,7 +146,8 @@ def ask(
     by_output = _by_output(shapes, ends)
     kinds = recognise_outputs(shapes, rows=rows, labels=y, ends=by_output, given=task)
     wanted = metrics_by_output(metrics, kinds, has_source=has_source)
-    return Asking(kinds, wanted, by_output, finish is not None)
+    behind = {name: finish is not None or computes_end(graph, name, by_output[name]) for name in kinds}
+    return Asking(kinds, wanted, by_output, behind)
 
 
 def collect(answers: Answers, values: NumberArray | Reduced, rows: slice) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.ir.channel_sets import ChannelSets, channel_sets
+from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
 
 
@@ -18,6 +19,7 @@ def free_sets(graph: SnnGraph, divisible: Collection[str]) -> ChannelSets:
         graph: the network.
         divisible: names of the populations whose channels can be told apart; others keep theirs.
     """
+    check_known(graph)
     sets = channel_sets(graph)
     fixed = sets.fixed.copy()
     populated = np.zeros(len(fixed), np.bool_)

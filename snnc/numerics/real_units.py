@@ -7,6 +7,7 @@ import numpy as np
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.leak import WHOLE
+from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, Readout, SnnGraph, SnnNode, Weighted
 
 
@@ -18,6 +19,7 @@ def in_real_units(graph: SnnGraph) -> SnnGraph:
     Args:
         graph: in integers; one input, currents that reach one population or read-out each.
     """
+    check_known(graph)
     changed: dict[str, SnnNode] = {}
     for node in graph:
         if isinstance(node, Weighted):

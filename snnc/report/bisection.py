@@ -19,6 +19,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from snnc.analysis.endings import computes_end
 from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
 from snnc.errors import InputError, UsageError
@@ -169,7 +170,7 @@ def bisect(
     )
     work = _Hybrids(artefact, source, x, output, simulator, timesteps, threads, progress or Silent())
     populations, answers = work.populations, work.answers()
-    judge = _Judge(outputs, ends, answers[0])
+    judge = _Judge(outputs, ends, answers[0], behind=computes_end(artefact.graph, output, ends))
     trials = tuple(
         judge.trial(k, None if k == 0 else populations[k - 1], answers[k]) for k in range(len(answers))
     )
@@ -230,14 +231,14 @@ def _interval(before: FloatArray, behind: FloatArray, classes: bool) -> tuple[fl
 class _Judge:
     """What every hybrid is held to."""
 
-    def __init__(self, outputs: Outputs, ends: str, first: FloatArray) -> None:
-        """Begin with the answers of the source network, (n, outputs), before its last activation."""
-        self.ends = ends
+    def __init__(self, outputs: Outputs, ends: str, first: FloatArray, *, behind: bool) -> None:
+        """Begin with the answers of the source network, (n, outputs), behind its last activation or not."""
+        self.ends = "" if behind else ends
         self.threshold = threshold_of(ends)
         self.labelled = outputs.labels is not None
         evident = outputs.task is not None
         self.classes = outputs.have_classes and (evident or behaves_as_classifier(first))
-        ours = finished(first, ends)
+        ours = finished(first, self.ends)
         if self.classes:
             labels = outputs.classes
             self.targets: NumberArray = decisions(ours, self.threshold) if labels is None else labels

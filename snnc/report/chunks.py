@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.analysis import costs
+from snnc.analysis.endings import computes_end
 from snnc.analysis.scores import Answers, compared, judged, wants_values
 from snnc.artefact import Artefact
 from snnc.data.input_statistics import Foreign
@@ -122,12 +123,14 @@ class ChunkSums:
         self.behind = behind
         self.outputs = outputs
         self.ends = ends
+        self.ahead: dict[str, bool] = {}  # whether answers lie in front of the source's last activation
         self.finish = artefact.finish
         self.spiking: dict[str, Answers] = {}
         self.analogue: dict[str, Answers] = {}
         for name, each in outputs.items():
             keep, threshold = wants_values(each, None), threshold_of(ends[name])
-            self.spiking[name] = Answers(each, 0.0 if self.finish is None else threshold, keep)
+            self.ahead[name] = self.finish is None and not computes_end(artefact.graph, name, ends[name])
+            self.spiking[name] = Answers(each, 0.0 if self.ahead[name] else threshold, keep)
             self.analogue[name] = Answers(each, threshold, keep)
         self._own: dict[str, NumberArray] = {}
         self.artefact = artefact
@@ -266,7 +269,7 @@ class ChunkSums:
         for index, name in enumerate(self.outputs):
             flat = completed[name].reshape(len(x), -1)
             self._own[f"spiking:{index}"] = ours[name].reshape(len(x), -1)
-            self._own[f"analogue:{index}"] = flat if self.finish else finished(flat, self.ends[name])
+            self._own[f"analogue:{index}"] = finished(flat, self.ends[name]) if self.ahead[name] else flat
 
     def _add_cumulative(
         self,
@@ -379,11 +382,11 @@ class ChunkSums:
     def _answered(self, name: str, macs: int) -> Answered:
         spiking, analogue = self.spiking[name], self.analogue[name]
         outputs, ends = self.outputs[name], self.ends[name]
-        snn, ann = judged(spiking, analogue, None, ends, behind=self.finish is not None)
+        snn, ann = judged(spiking, analogue, None, ends, behind=not self.ahead[name])
         case = None
         if spiking.keep:
             told = np.concatenate(spiking.values).astype(np.float64)
-            answers = told if self.finish is not None else finished(told, ends)
+            answers = finished(told, ends) if self.ahead[name] else told
             source = np.concatenate(analogue.values)
             case = Case(answers, outputs.task, source, outputs.labels, threshold_of(ends), outputs.places)
         return Answered(name, snn, compared(snn, ann or snn, outputs, macs), outputs, ends, case)

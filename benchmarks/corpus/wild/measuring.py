@@ -26,6 +26,7 @@ from benchmarks.corpus.wild.rows import (
     spread,
 )
 from benchmarks.corpus.wild.tasks import Answers, check
+from snnc.analysis.endings import computes_end
 from snnc.artefact import Artefact
 from snnc.backends import load_simulator
 from snnc.compiler import Options, convert, examine
@@ -140,7 +141,12 @@ def _converted(subject: Subject, source: SourceModel, options: Options, rows: Ma
     artefact = convert(subject.path, _given(rows.used, taken, whole), options).artefact
     seconds = time.process_time() - start
     run, density = _runner(artefact)
-    judged = [_of_spikes(run(_given([row], taken, whole)), source) for row in rows.judged]
+    ends = {
+        output.name: output.ends
+        for output in source.outputs
+        if source.host is None and not computes_end(artefact.graph, output.name, output.ends)
+    }
+    judged = [_of_spikes(run(_given([row], taken, whole)), ends) for row in rows.judged]
     spiking = {name: np.concatenate([each[name] for each in judged]) for name in judged[0]}
     session = _session(subject.path)
     wanted = {name: np.concatenate([_wanted(session, row)[name] for row in rows.judged]) for name in spiking}
@@ -172,9 +178,8 @@ def _runner(artefact: Artefact) -> tuple[Callable[[Any], Mapping[str, np.ndarray
     return run, lambda: sent[0] / max(sent[1], 1)
 
 
-def _of_spikes(answers: Mapping[str, np.ndarray], source: SourceModel) -> Answers:
+def _of_spikes(answers: Mapping[str, np.ndarray], ends: Mapping[str, str]) -> Answers:
     """Return answers behind the activation that a spiking network leaves out."""
-    ends = {output.name: output.ends for output in source.outputs if source.host is None}
     return {
         name: np.asarray(
             finished(value.reshape(len(value), -1).astype(np.float64), ends.get(name, "")), np.float64
