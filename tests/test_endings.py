@@ -43,8 +43,9 @@ def network(path: Path, end: str) -> Path:
         ]
     else:
         nodes.append(helper.make_node("Conv", ["r", "v"], ["b"]))
-        axis = {} if end == "Sigmoid" else {"axis": 1}
-        nodes.append(helper.make_node(end, ["b"], ["y"], **axis))
+        nodes.append(helper.make_node(end, ["b"], ["y"]))
+        if end == "Softmax":
+            nodes[-1].attribute.append(helper.make_attribute("axis", 1))
     graph = helper.make_graph(
         nodes,
         "ends",

@@ -51,7 +51,8 @@ def test_the_stem_runs_as_ordinary_onnx(written: Any) -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     with torch.no_grad():
         wanted = net(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(session.run(None, {"x": x})[0], wanted, rtol=1e-3, atol=1e-4)
+    found = np.asarray(session.run(None, {"x": x})[0])
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_all_of_the_transformer_spikes(written: Any) -> None:
