@@ -149,9 +149,10 @@ class Gates(nn.Module):
                 rank = x.ndim - 1
                 size = (x + per_channel(shift, rank)).abs() / per_channel(threshold, rank)
                 self._seen[name] = size.float().transpose(0, 1).flatten(1).mean(dim=1)
-        if self._gate is None or self._gate.device != self.held.device:
-            self._gate = torch.zeros_like(self.gradient, requires_grad=True)
-        found: Tensor = (self.held.to(self._gate.dtype) + self._gate)[self._sets(name)]
+        gate = self._gate
+        if gate is None or gate.device != self.held.device:
+            gate = self._gate = torch.zeros_like(self.gradient, requires_grad=True)
+        found: Tensor = (self.held.to(gate.dtype) + gate)[self._sets(name)]
         return found
 
     def closed(self, name: str, threshold: Tensor, floor: Tensor | None) -> Tensor:

@@ -142,10 +142,11 @@ class Learner:
         """Return the sparse network that teaches, as it was before this dense turn."""
         if not isinstance(self.network, AnnNetwork) or self.earlier is None:
             return None
-        if self._teacher is None:
-            self._teacher = copy.deepcopy(self.network).requires_grad_(False).eval()
-        self._teacher.load_state_dict(self.earlier)
-        return self._teacher
+        teacher = self._teacher
+        if teacher is None:
+            teacher = self._teacher = copy.deepcopy(self.network).requires_grad_(False).eval()
+        teacher.load_state_dict(self.earlier)
+        return teacher
 
     def state(self) -> dict[str, Tensor]:
         """Return a copy of all parameters and statistics."""
