@@ -227,7 +227,7 @@ WHOLE_ROW = Code(
     "SNN124",
     "an input whose row is the whole tensor",
     "The file is for a batch of one, and this input does not have that one in front: as the state of a "
-    "recurrent network, (layers, 1, size), or a vector or number without a batch. One run of the file is one "
+    "recurrent network, (layers, 1, size), or a vector without a batch. One run of the file is one "
     "row, so a row of this input is all of it, and n rows have the shape (n, layers, 1, size). Where the "
     "first size is meant to be a batch, export the model with the same batch in front of every input.",
     Severity.WARNING,
@@ -353,6 +353,7 @@ CODES = {
         OTHER_PRECISION,
         OLD_OPSET,
         APPROXIMATED,
+        WHOLE_ROW,
         HOST_SHARE,
         FEW_ROWS,
         LOOKS_UNNORMALISED,

@@ -22,12 +22,12 @@ from snnc.numerics.quantisation import quantise_all
 from snnc.numerics.real_units import in_real_units
 from snnc.simulation.reference import ReferenceSimulator, encode
 from tests import nir_files
-from tests.test_leaky_training import STEPS, changed, frames
 
 pytest.importorskip("torch")
 
 from snnc.training.leaky import leaky_graph, train_leaky
 from snnc.training.leaky_tuning import tune_leaky
+from tests.test_leaky_training import STEPS, changed, frames
 
 METHODS = ("bptt", "rate", "tssl")
 

@@ -223,6 +223,8 @@ ARGUMENTS: dict[str, Any] = {
     "given": None,
     "confidence": 0.9,
     "divisible": (),
+    "output": "y",
+    "ends": "Softmax",
     "metadata": Metadata("", "", "", (), None, None, "", "", {}),
 }
 """What a function is given beside the network."""

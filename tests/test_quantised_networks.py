@@ -27,6 +27,7 @@ from snnc.ir.graph import IntArray
 from snnc.ir.snn import Convolution, IntegrateFire, Linear
 from snnc.numerics.levels import breakpoints, integer_weights, level_of
 from snnc.simulation.protocol import RecordOptions
+from snnc.source.exact_session import exact_session
 from tests import onnx_models, quantised_models
 from tests.quantised_models import Array, Network, rows
 from tests.test_equivalence import assert_same
@@ -46,7 +47,7 @@ def source_levels(net: Network, x: Array, names: list[str]) -> dict[str, IntArra
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     proto = net.model(x.shape[1:], kinds)
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = exact_session(proto.SerializeToString(), options)
     found = session.run(None, {"x": x})
     return {
         name: np.asarray(values).astype(np.int64) - net.levels[name]
@@ -161,7 +162,7 @@ def test_a_tie_of_real_values_alone_is_none_of_the_integers(
     )
     (last,) = (each.name for each in artefact.graph.of_type(IntegrateFire) if each.origin.endswith("_m"))
     counts = trace.counts[last].ravel()
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = exact_session(str(path), ort.SessionOptions())
     wanted = np.rint(np.asarray(session.run(None, {"x": x})[0]).ravel() / given_)
     assert counts[0] == wanted[0] == level
     assert np.array_equal(counts, wanted)
@@ -247,7 +248,7 @@ def unlike(net: Network, conversion: Conversion, tensors: tuple[str, ...], x: Ar
         graph, conversion.artefact.encode(x), 1, RecordOptions(states=True)
     )
     proto = net.model(x.shape[1:], dict.fromkeys(tensors, TensorProto.FLOAT))
-    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = exact_session(proto.SerializeToString(), ort.SessionOptions())
     wrong = size = 0
     for values, node in zip(session.run(None, {"x": x}), graph.of_type(IntegrateFire), strict=True):
         scale = node.spike_scale.reshape(-1, 1, 1)

@@ -14,12 +14,12 @@ from snnc.ir import snn
 from snnc.ir.neuron import Neuron
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
-from tests.test_leaky_training import frames
 
 torch = pytest.importorskip("torch")
 
 from snnc.training.leaky import leaky_graph, train_leaky  # noqa: E402
 from snnc.training.leaky_network import LeakyNetwork  # noqa: E402
+from tests.test_leaky_training import frames  # noqa: E402
 
 ONE = np.ones(1, np.float32)
 HALF = np.full(1, 0.5, np.float32)

@@ -118,7 +118,8 @@ def test_shapes_of_whole_rows() -> None:
         return helper.make_graph([], "g", infos, [])
 
     assert whole_rows(graph(x=[1, 4], state=[2, 1, 3])) == {"state": (2, 1, 3)}
-    assert whole_rows(graph(x=[1, 4], gain=[], offset=[4])) == {"gain": (), "offset": (4,)}
+    assert whole_rows(graph(x=[1, 4], offset=[4])) == {"offset": (4,)}
+    assert not whole_rows(graph(x=[1, 4], gain=[], offset=[4])), "a number is to be fixed"
     assert whole_rows(graph(x=[48])) == {"x": (48,)}
     # A batch that is free, or is two, or sizes that are not known: nothing is taken for a whole row.
     assert not whole_rows(graph(x=["n", 4], state=[2, 1, 3]))

@@ -30,8 +30,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from benchmarks.common.tables import table
+from snnc.diagnostics import Severity
 from snnc.errors import SnncError
-from snnc.frontend import SourceModel, read_onnx
+from snnc.frontend import SourceInput, SourceModel, read_onnx
 from snnc.frontend.loading import LoadedModel
 from snnc.frontend.operators import OPERATORS, QUANTISED, UNROLLED
 from snnc.ir.batch import joined
@@ -165,7 +166,8 @@ def judge(case: Case, reader: Callable[[Case], SourceModel] = read) -> Verdict:
             found = run(source, dict(zip(case.free, case.inputs, strict=True)))
             expected = np.asarray(case.expected).astype(np.float32)
     except SnncError as error:
-        diagnostics = getattr(error, "diagnostics", ())
+        every = getattr(error, "diagnostics", ())
+        diagnostics = [each for each in every if each.severity is Severity.ERROR]
         code = diagnostics[0].code.number if diagnostics else f"exit {error.exit_code}"
         return Verdict(case, code, str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a fault
@@ -184,12 +186,18 @@ def run(source: SourceModel, inputs: Mapping[str, Any]) -> FloatArray:
     """Return the one output of a network as it was read, in the layout of the file."""
     graph = source.graph
     rows = {
-        given.name: given.layout.to_canonical(np.asarray(inputs[given.name])).astype(np.float32)
+        given.name: given.layout.to_canonical(_rows(np.asarray(inputs[given.name]), given)).astype(np.float32)
         for given in source.inputs
     }
     (output,) = graph.outputs
     found = AnnSession(graph, [output], threads=1).run(joined(rows))[output]
     return source.output.layout.to_source(found)
+
+
+def _rows(values: Any, given: SourceInput) -> Any:
+    """Return rows of an input, (n, *shape): one where a row is the whole tensor."""
+    shape = given.layout.source_shape
+    return values if values.shape[1:] == shape else values.reshape(1, *shape)
 
 
 def page(verdicts: Iterable[Verdict]) -> str:

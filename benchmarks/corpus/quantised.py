@@ -40,6 +40,7 @@ from snnc.ir.graph import IntArray
 from snnc.ir.snn import IntegrateFire
 from snnc.metrics.shares import Share
 from snnc.simulation.protocol import RecordOptions
+from snnc.source.exact_session import exact_session
 
 MEASURED = Path(__file__).resolve().parent.parent / "measured" / "quantised.jsonl"
 CALIBRATION_ROWS = 64
@@ -204,7 +205,7 @@ def by_onnxruntime(path: Path, x: Array) -> tuple[dict[str, IntArray], Array]:
             model.graph.output.append(helper.make_tensor_value_info(node.output[0], kind, None))
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = exact_session(model.SerializeToString(), options)
     given = session.get_inputs()[0]
     step = 1 if given.shape[0] == 1 else CHUNK
     names = [output.name for output in session.get_outputs()]

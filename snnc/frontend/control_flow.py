@@ -193,10 +193,10 @@ def _shape_of(value: object) -> Shape | None:
 
 
 def _entry(value: Tensor | None, place: int, axis: int) -> Tensor | None:
-    """Return one entry along an axis."""
+    """Return one entry along an axis; of a vector an array of no axes, which is no number of Python."""
     if isinstance(value, View):
-        return value.to(np.take(value.index, place, axis), value.origin)
-    return np.take(value, place, axis) if isinstance(value, np.ndarray) else value
+        return value.to(np.asarray(np.take(value.index, place, axis)), value.origin)
+    return np.asarray(np.take(value, place, axis)) if isinstance(value, np.ndarray) else value
 
 
 def _moved(node: onnx.NodeProto, value: Tensor, axis: int) -> Tensor:

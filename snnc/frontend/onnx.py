@@ -210,7 +210,7 @@ def check_onnx(path: Path, selection: Selection = EVERYTHING) -> tuple[Diagnosti
 
 def _whole(name: str, shape: Shape) -> Diagnostic:
     """Say that a row of an input is all of it."""
-    rows = ", ".join(map(str, ("n", *(shape or (1,)))))
+    rows = ", ".join(map(str, ("n", *shape)))
     message = f"a row of the input is the whole tensor {shape}: rows have the shape ({rows})"
     cure = "if its first size is meant to be a batch, export the model with one batch for all inputs"
     return Diagnostic(WHOLE_ROW, message, name, cure)

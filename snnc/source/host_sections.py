@@ -19,6 +19,7 @@ from onnx import helper
 
 from snnc.errors import InputError
 from snnc.ir.graph import NumberArray, Shape
+from snnc.source.exact_session import exact_session
 
 Values = dict[str, NDArray[Any]]
 """Tensors by their name in the source network, (rows, ...)."""
@@ -263,7 +264,7 @@ class HostSection:
             options.intra_op_num_threads = 1
             try:
                 model = self.model.SerializeToString()
-                session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+                session = exact_session(model, options)
             except Exception as error:  # as above
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"onnxruntime cannot run a host section: {reason}") from error

@@ -21,6 +21,7 @@ from snnc.errors import InputError, UsageError
 from snnc.ir.batch import Batch, Given, arrays_by_name
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.ending import final_activation
+from snnc.source.exact_session import exact_session
 from snnc.source.output_codes import OutputCode, output_code
 from snnc.source.selection import EVERYTHING, Selection
 from snnc.source.whole_rows import whole_rows
@@ -231,7 +232,7 @@ def _opened(path: Path, options: ort.SessionOptions, selection: Selection) -> or
     if selection or whole_rows(onnx.load_model(path, load_external_data=False).graph):
         taken = selection.applied(onnx.load_model(path), str(path)).SerializeToString()
     try:
-        return ort.InferenceSession(taken, options, providers=["CPUExecutionProvider"])
+        return exact_session(taken, options)
     except Exception:
         model = onnx.load_model(path, load_external_data=False)
         versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
@@ -247,7 +248,7 @@ def _opened(path: Path, options: ort.SessionOptions, selection: Selection) -> or
         whole = selection.applied(onnx.load_model(path), str(path))
         upgraded = version_converter.convert_version(whole, OLDEST_RUN)
         del upgraded.graph.value_info[:]  # of types that the converter does not know
-        return ort.InferenceSession(upgraded.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return exact_session(upgraded.SerializeToString(), options)
 
 
 def _one_line(error: Exception) -> str:

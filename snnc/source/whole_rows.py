@@ -1,8 +1,9 @@
-"""Inputs of a file for a batch of one that do not have that one in front: a row of them is the whole tensor.
+"""Inputs of a file for a batch of one that do not have that one in front: a row is the whole tensor.
 
-Recurrent networks take their state as (layers, 1, size), and some files take vectors or single numbers
-without any batch. One run of such a file is one row. Here such an input gets an axis of length 1 in front,
-which a reshape takes off again, and so has the batch where every other input has it.
+Recurrent networks take their state as (layers, 1, size), and some files take vectors without any batch. One
+run of such a file is one row. Here such an input gets an axis of length 1 in front, which a reshape takes off
+again, and so has the batch where every other input has it. Single numbers are settings, which ``--fix`` gives
+a value: where there are some, nothing is changed, and they are refused.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def whole_rows(graph: onnx.GraphProto) -> dict[str, Shape]:
         if not tensor.HasField("shape") or any(dim.dim_value < 1 for dim in tensor.shape.dim):
             return {}
         shapes[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
+    if not all(shapes.values()):
+        return {}
     flat = all(len(shape) < FEWEST_AXES for shape in shapes.values())
     if not flat and not any(len(shape) >= FEWEST_AXES and shape[0] == 1 for shape in shapes.values()):
         return {}
@@ -51,13 +54,13 @@ def taken_whole(graph: onnx.GraphProto) -> dict[str, Shape]:
 
 
 def put_in_front(graph: onnx.GraphProto) -> None:
-    """Give these inputs an axis for the batch; single numbers get one for their value, too."""
+    """Give these inputs an axis for the batch."""
     made = []
     for name, shape in whole_rows(graph).items():
         inner, wanted = f"{name}{SUFFIX}", f"{name}{SUFFIX}:shape"
         _rename(graph, name, inner)
         (value,) = (value for value in graph.input if value.name == name)
-        front = (1, *(shape or (1,)))
+        front = (1, *shape)
         value.CopyFrom(helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, front))
         graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), wanted))
         made.append(helper.make_node("Reshape", [name, wanted], [inner], name=inner))
