@@ -77,7 +77,10 @@ def _constant(value: onnx.ValueInfoProto, numbers: tuple[int | float, ...]) -> o
         if any(number != int(number) or not limits[0] <= number <= limits[1] for number in numbers):
             raise UsageError(f"{told}: the input takes {kind.name}: give whole numbers that fit")
         exact = np.array([int(number) for number in numbers], object)
-    array = exact.astype(kind)
+    with np.errstate(over="ignore"):  # what does not fit is told
+        array = exact.astype(kind)
+    if not np.isfinite(array.astype(np.float64)).all():
+        raise UsageError(f"{told}: the input takes {kind.name}, which does not hold that")
     array = np.full(sizes, array[0]) if len(numbers) == 1 else array.reshape(sizes)
     return numpy_helper.from_array(array, value.name)
 

@@ -19,7 +19,7 @@ from onnx import helper
 
 from snnc.errors import InputError
 from snnc.ir.graph import NumberArray, Shape
-from snnc.source.exact_session import exact_session
+from snnc.source.exact_session import exact_session, multiplies_bytes
 
 Values = dict[str, NDArray[Any]]
 """Tensors by their name in the source network, (rows, ...)."""
@@ -260,6 +260,8 @@ class HostSection:
         if not self._sessions:
             options = ort.SessionOptions()
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            if any(map(multiplies_bytes, self.model.graph.node)):  # exact in this form alone
+                options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             options.log_severity_level = ONLY_FATAL
             options.intra_op_num_threads = 1
             try:
