@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from snnc import __version__
+from snnc.cli import interrupts
 from snnc.cli.terminal import InterruptedVerbError, Terminal, global_options
 from snnc.errors import InternalError, SnncError
 
@@ -98,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the whole process
     terminal = Terminal()
     try:
-        return _run(terminal, arguments)
+        with interrupts.not_lost():
+            return _run(terminal, arguments)
     finally:
         terminal.close()
         _empty_stdout()
