@@ -14,6 +14,9 @@ zero, as its spikes carry a sign, and a step function that gives them: see
 :mod:`snnc.numerics.step_functions`. What functions of spike counts read has one
 distance of levels for all channels, others one for each.
 
+With many levels a range reaches beyond the values seen, as far as rows that were left out tell: see
+:mod:`snnc.numerics.reach`.
+
 A value that only a maximum reads is measured after the maximum: values that are never the maximum need no
 levels.
 
@@ -38,6 +41,8 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.compensation.level_choice import choose_levels, rungs, spikes
+from snnc.compensation.limits import Limiter
+from snnc.compensation.reading import squared_weights
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
 from snnc.cores import available_cores
 from snnc.diagnostics import COARSE_SOFTMAX, UNSEEN_RANGE, Diagnostic
@@ -68,7 +73,7 @@ from snnc.numerics.softmax_levels import (
     with_softmax_levels,
 )
 from snnc.numerics.step_functions import Measured, carried, with_levels_of
-from snnc.numerics.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, percentile_threshold
+from snnc.numerics.thresholds import Method
 from snnc.pipeline import MANY, Context, require
 from snnc.source.calibration import ActivationSample
 
@@ -213,8 +218,10 @@ class ClipActivations:
         """Return the graph with some activations clipped for spikes of ``levels``."""
         span = levels * context.timesteps
         relus = [node for node in activations if not isinstance(node, Levelled)]
+        per_layer = self.granularity is Granularity.LAYER
+        limiter = Limiter(self.method, per_layer, self.floor, self.percentile)
         with ThreadPoolExecutor(context.calibration.threads or available_cores()) as pool:
-            limits = pool.map(lambda node: self._limits(graph, node, samples[node.name], span), relus)
+            limits = pool.map(lambda node: limiter.limits(graph, node, samples[node.name], span), relus)
             tracked = context.progress.track(activations, len(activations), "thresholds")
             return graph.replacing(self._all_clipped(graph, tracked, samples, levels, limits, context))
 
@@ -250,38 +257,6 @@ class ClipActivations:
                 continue
             clipped[node.name] = node.with_(**{"floor": None, **next(limits)}, levels=levels)
         return clipped
-
-    def _limits(
-        self, graph: AnnGraph, node: Relu, sample: ActivationSample, levels: int
-    ) -> dict[str, FloatArray]:
-        """Return threshold and floor of a rectifier whose spikes carry so many levels in all steps."""
-        # What is raised for a maximum has its floor in the shift already.
-        whole = node.shift is not None and graph.seen_as(node.name) != node.name
-        floored = self.floor and not whole
-        sample = sample.raised(node.shift)
-        values, minimum, maximum = sample.values, sample.minimum, sample.maximum
-        if self.granularity is Granularity.LAYER:
-            values = values.reshape(1, -1)
-            minimum, maximum = minimum.min(keepdims=True), maximum.max(keepdims=True)
-        if self.method is Method.PERCENTILE:
-            floor, threshold = (
-                percentile_threshold(values, share) for share in (100 - self.percentile, self.percentile)
-            )
-        elif self.method is Method.MAXIMUM:
-            floor, threshold = minimum, maximum
-        else:
-            found = mse_range(values, levels) if floored else (minimum, mse_threshold(values, levels))
-            # A channel that the sample shows silent may still speak elsewhere in the rows.
-            floor, threshold = found[0], np.where(found[1] > 0, found[1], maximum)
-        if node.ceiling is not None:
-            threshold = np.minimum(threshold, node.ceiling)
-        limits = {"threshold": threshold}
-        if floored and floor.any():
-            limits["floor"] = np.minimum(floor, HIGHEST_FLOOR * threshold)
-        return {
-            key: np.broadcast_to(values, (node.channels,)).astype(np.float32)
-            for key, values in limits.items()
-        }
 
     def _of_softmax(
         self,
@@ -330,9 +305,14 @@ class ClipActivations:
             levels: M.
             context: of the conversion.
         """
-        whole = ActivationSample(sample.values / unit[:, None], sample.maximum / unit, sample.minimum / unit)
+        whole = replace(
+            sample,
+            values=sample.values / unit[:, None],
+            maximum=sample.maximum / unit,
+            minimum=sample.minimum / unit,
+        )
         reach = self._finer(levels, context)
-        measured = [Measured(node, whole.values, whole.minimum, whole.maximum)]
+        measured = [Measured(node, whole.values, whole.minimum, whole.maximum, whole.rows)]
         (found,) = carried(measured, reach, common=True, method=self.method, percentile=self.percentile)
         if found.step is None:
             raise InternalError(f"{node.name!r} got no levels")
@@ -369,7 +349,8 @@ class ClipActivations:
                 context.calibration.require_finite(graph, node, values)
                 if values.min() == values.max():
                     context.diagnostics.append(_unseen(node, float(values.flat[0])))
-            measured.append(Measured(node, values, sample.minimum, sample.maximum))
+            weights = squared_weights(graph, node.name)
+            measured.append(Measured(node, values, sample.minimum, sample.maximum, sample.rows, weights))
         reach = levels * context.timesteps
         if all(isinstance(node, COUNT_FUNCTIONS) for node in nodes):
             reach = self._finer(levels, context)

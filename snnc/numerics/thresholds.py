@@ -8,6 +8,7 @@ from enum import Enum
 import numpy as np
 
 from snnc.ir.graph import FloatArray
+from snnc.numerics.reach import MANY_LEVELS, Reach, Real, chosen_reach
 
 
 class Method(Enum):
@@ -166,6 +167,26 @@ def _nearer(best: _Range, least: FloatArray, tried: _Range, error: FloatArray) -
     better = error < least
     chosen = _Range(np.where(better, tried.floor, best.floor), np.where(better, tried.top, best.top))
     return chosen, np.where(better, error, least)
+
+
+def reach_beyond(values: FloatArray, levels: int, weights: Real | None) -> Reach:
+    """Return how far thresholds should reach beyond the values: see :func:`chosen_reach`.
+
+    Args:
+        values: (channels, rows, positions) float32, rectified.
+        levels: n, the levels above zero; a few are no reason to reach further.
+        weights: (channels,), what readers make of a channel's error.
+    """
+    if levels < MANY_LEVELS:
+        return Reach()
+
+    def fitted(some: FloatArray) -> Real:
+        return np.maximum(some.max(axis=1), 0).astype(np.float64)
+
+    def error(threshold: Real, some: FloatArray) -> Real:
+        return _squared_error(np.maximum(some, 0), threshold.astype(np.float32), levels).astype(np.float64)
+
+    return chosen_reach(values, fitted, error, weights)
 
 
 def percentile_threshold(values: FloatArray, percentile: float) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import ClassVar
 
@@ -42,11 +42,13 @@ class ActivationSample:
         values: (channels, samples) float32.
         maximum: (channels,) float32, over all rows and positions.
         minimum: (channels,) float32, over all rows and positions.
+        rows: how many rows the samples are from; a channel has as many of each, row by row.
     """
 
     values: FloatArray
     maximum: FloatArray
     minimum: FloatArray
+    rows: int = 1
 
     def raised(self, shift: FloatArray | None) -> ActivationSample:
         """Return what spikes must carry of it: the values with a rectifier's shift, (channels,), if any."""
@@ -54,7 +56,7 @@ class ActivationSample:
             return self
         # What the shift was measured on left nothing below zero; other rows may.
         low, high = (np.maximum(limit + shift, 0) for limit in (self.minimum, self.maximum))
-        return ActivationSample(self.values + shift[:, None], high, low)
+        return replace(self, values=self.values + shift[:, None], maximum=high, minimum=low)
 
 
 def require_squares(graph: AnnGraph, name: str, *values: FloatArray) -> None:
@@ -222,6 +224,7 @@ class Calibration:
                 np.concatenate(kept[name]).transpose(1, 0, 2).reshape(graph[name].channels, -1),
                 highest[name],
                 lowest[name],
+                len(chosen),
             )
             for name in names
         }

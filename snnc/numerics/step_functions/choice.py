@@ -12,6 +12,7 @@ from snnc.errors import UsageError
 from snnc.ir.ann import Levelled, Pointwise
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import MOST_BREAKPOINTS
+from snnc.numerics.reach import Real
 from snnc.numerics.step_functions.curve import Curve
 from snnc.numerics.step_functions.levels import Levels, choose_levels
 from snnc.numerics.thresholds import Method
@@ -25,17 +26,23 @@ class Measured:
         node: the activation.
         values: (channels, samples) float32, that it takes.
         low, high: (channels,) float32, range of what is sampled for it: the arguments of a function.
+        rows: how many rows the values are from, as many of each, row by row.
+        weights: (channels,), see :func:`snnc.numerics.reach.chosen_reach`.
     """
 
     node: Levelled
     values: FloatArray
     low: FloatArray
     high: FloatArray
+    rows: int = 1
+    weights: Real | None = None
 
     @property
     def key(self) -> str:
         """Digest of all that its levels depend on: the steps of an unrolled cell may be measured alike."""
         arrays, found = [self.values, self.low, self.high], hashlib.sha256(b"%d" % self.node.channels)
+        if self.weights is not None:
+            arrays.append(self.weights)
         if isinstance(self.node, Pointwise):
             found.update(self.node.program.encode())
             arrays.append(self.node.constants)
@@ -74,9 +81,17 @@ def carried(
     own = not common and len(measured) == 1 and isinstance(measured[0].node, Pointwise)
     values = [np.nan_to_num(each.values, posinf=0, neginf=0) for each in measured]
     pooled = values[0] if own else np.concatenate([each.reshape(1, -1) for each in values], axis=1)
+    by_row = values[0].reshape(len(values[0]), measured[0].rows, -1) if own else _together(measured, values)
     while True:
         levels = choose_levels(
-            pooled, min(reach, most), common=not own, most=most, method=method, percentile=percentile
+            pooled,
+            min(reach, most),
+            common=not own,
+            most=most,
+            method=method,
+            percentile=percentile,
+            by_row=by_row,
+            weights=measured[0].weights if own else None,
         )
         found = [_with_levels(each.node, levels, curve) for each, curve in zip(measured, curves, strict=True)]
         kept = [node for node in found if not isinstance(node, int)]
@@ -90,6 +105,16 @@ def carried(
             )
         width = levels.highest - levels.lowest
         most = max(1, min(width - 1, width * MOST_BREAKPOINTS // changes))
+
+
+def _together(measured: Sequence[Measured], values: Sequence[FloatArray]) -> FloatArray | None:
+    """Return values of all channels, (1, rows, positions); ``None`` where the rows are not the same."""
+    rows = {each.rows for each in measured}
+    if len(rows) > 1:
+        return None
+    (count,) = rows
+    found = [each.reshape(len(each), count, -1).transpose(1, 0, 2).reshape(1, count, -1) for each in values]
+    return np.concatenate(found, axis=2)
 
 
 def _with_levels(node: Levelled, levels: Levels, curve: Curve | None) -> Levelled | int:

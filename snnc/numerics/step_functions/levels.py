@@ -11,12 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snnc.ir.graph import FloatArray
+from snnc.numerics.reach import MANY_LEVELS, Reach, Real, chosen_reach
 from snnc.numerics.thresholds import LLOYD_ROUNDS, SCALES, Method
-
-Real = NDArray[np.float64]
 
 SPLITTING_VALUES = 50_000
 """Values by which the share of negative levels is chosen."""
@@ -59,6 +57,8 @@ def choose_levels(
     most: int | None = None,
     method: Method = Method.MSE,
     percentile: float = 99.9,
+    by_row: FloatArray | None = None,
+    weights: Real | None = None,
 ) -> Levels:
     """Return the levels that carry activations with the least squared error.
 
@@ -69,6 +69,9 @@ def choose_levels(
         most: ``highest - lowest`` at most; ``None`` for all that are within reach.
         method: least squares; or the range from a percentile, or the largest and least value.
         percentile: for that method.
+        by_row: (channels, rows, positions), or (1, rows, positions) if all share a step: the values, where it
+            is known which row they are from.
+        weights: (channels,), see :func:`snnc.numerics.reach.chosen_reach`.
     """
     channels = len(values)
     values = values.reshape(1, -1) if common else values
@@ -83,7 +86,10 @@ def choose_levels(
         tried = {each: float(_fitted(some, *each)[1].sum()) for each in _ranges(some, reach, width)}
         lowest, highest = min(tried, key=lambda each: (tried[each], -each[0]))
         step = _fitted(values, lowest, highest)[0]
-        step = step * _headroom(values, lowest, highest)
+        if by_row is not None and by_row.shape[1] > 1 and highest - lowest >= MANY_LEVELS:
+            step = _reach(by_row, lowest, highest, weights).of(step)
+        else:
+            step = step * _headroom(values, lowest, highest)
     alive = step > 0
     step = np.where(alive, step, step[alive].max(initial=0) or 1 / (highest - lowest))
     if highest - lowest == 2 * reach:
@@ -118,6 +124,18 @@ def _headroom(values: FloatArray, lowest: int, highest: int) -> float:
             none, all_ = np.zeros(len(step)), np.full(len(step), np.inf)
             error[place] += _better(none, all_, step * factor, other, lowest, highest)[1].sum()
     return HEADROOMS[int(error.argmin())]
+
+
+def _reach(by_row: FloatArray, lowest: int, highest: int, weights: Real | None) -> Reach:
+    """Return how far many levels should reach beyond the values."""
+
+    def fitted(values: FloatArray) -> Real:
+        return _reaching(values.min(axis=1), values.max(axis=1), lowest, highest)
+
+    def error(step: Real, values: FloatArray) -> Real:
+        return _squared_error(values, step, lowest, highest)
+
+    return chosen_reach(by_row, fitted, error, weights)
 
 
 def _ranges(values: FloatArray, reach: int, width: int) -> list[tuple[int, int]]:
@@ -177,9 +195,13 @@ def _fitted(values: FloatArray, lowest: int, highest: int) -> tuple[Real, Real]:
 def _better(
     best: Real, least: Real, step: Real, values: FloatArray, lowest: int, highest: int
 ) -> tuple[Real, Real]:
-    missing = _counts(values, step, lowest, highest) * step.astype(np.float32)[:, None] - values
-    error = np.einsum("cs,cs->c", missing, missing, dtype=np.float64)
+    error = _squared_error(values, step, lowest, highest)
     return np.where(error < least, step, best), np.minimum(error, least)
+
+
+def _squared_error(values: FloatArray, step: Real, lowest: int, highest: int) -> Real:
+    missing = _counts(values, step, lowest, highest) * step.astype(np.float32)[:, None] - values
+    return np.einsum("cs,cs->c", missing, missing, dtype=np.float64)
 
 
 def _counts(values: FloatArray, step: Real, lowest: int, highest: int) -> FloatArray:
