@@ -91,6 +91,31 @@ def test_only_sums_read_constants(tmp_path: Path) -> None:
     assert [type(reader).__name__ for reader in graph.consumers[total.name]] == ["Relu"]
 
 
+def test_a_constant_of_attention_is_a_current_before_the_heads(tmp_path: Path) -> None:
+    """Each output of the weights keeps a scale of its own: heads would have one for all their outputs."""
+    heads = np.array([0, 4, 2, 4], np.int64)
+    nodes = [
+        node("Relu", "x", "r"),
+        node("Add", "r place", "p"),
+        node("MatMul", "p wq", "q"),
+        node("MatMul", "p wk", "k"),
+        node("Reshape", "q heads", "qh"),
+        node("Reshape", "k heads", "kh"),
+        node("Transpose", "qh", "qt", perm=[0, 2, 1, 3]),
+        node("Transpose", "kh", "kt", perm=[0, 2, 3, 1]),
+        node("MatMul", "qt kt", "top"),
+        *HEAD,
+    ]
+    values = {"place": normal(4, 8), "wq": normal(8, 8), "wk": normal(8, 8), "heads": heads}
+    graph = faithful(tmp_path, model(nodes, ["N", 4, 8], values | {"head": normal(32, 2)})).graph
+    sums = [graph.consumers[constant.name][0] for constant in graph.of_type(ann.Constant)]
+    assert len(sums) == 2
+    for total in sums:
+        weights = next(graph[name] for name in total.inputs if not isinstance(graph[name], ann.Constant))
+        assert isinstance(weights, ann.Convolution | ann.Linear)
+        assert all(isinstance(reader, ann.Reshape | ann.Gather) for reader in graph.consumers[total.name])
+
+
 def test_joined_coordinates_cost_no_weights(tmp_path: Path) -> None:
     nodes = [
         node("Concat", "x coordinates", "j", axis=1),

@@ -3,6 +3,7 @@
 A linear map of a sum is the sum of its maps, ``L(x + k) = L(x) + L0(k)``, where ``L0`` is ``L`` without its
 bias, and ``L0(k)`` is known when the file is read. So a constant that is added to a value passes every linear
 operation, until it meets a rectifier, a maximum or the output: there it is one current more into the neurons.
+What functions of spike counts read is an exception: its neurons, and the current, come before mere moves.
 A constant part of a join is one that is added to zeros.
 """
 
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from snnc.ir import ann
+from snnc.ir.ann import Gather, Reshape
+from snnc.ir.count_paths import COUNT_FUNCTIONS
 from snnc.ir.graph import FloatArray
 from snnc.simulation.ann_reference import run_ann
 
@@ -63,11 +66,22 @@ class _Spreading:
             self.add(node)
         elif isinstance(node, ann.Concat) and (self.constants | self.apart).keys() & set(node.inputs):
             self.join(node)
-        elif isinstance(node, Linear) and node.inputs[0] in self.apart:
+        elif isinstance(node, Linear) and node.inputs[0] in self.apart and not self.is_counted(node):
             self.nodes.append(node.with_(inputs=(self.rest(node.inputs[0]),)))
             self.apart[node.name] = _without_bias(node, self.apart[node.inputs[0]])
         else:
             self.nodes.append(node.with_(inputs=tuple(self.whole(name) for name in node.inputs)))
+
+    def is_counted(self, node: ann.AnnNode) -> bool:
+        """Whether a node only moves values to functions of counts.
+
+        What these read is sent by neurons in front of the moves, so the constant is a current there: behind
+        weights, where every output has a scale of its own.
+        """
+        readers = self.graph.consumers[node.name]
+        if not isinstance(node, Reshape | Gather) or not readers or node.name in self.graph.outputs:
+            return False
+        return all(isinstance(reader, COUNT_FUNCTIONS) or self.is_counted(reader) for reader in readers)
 
     def add(self, node: ann.Add) -> None:
         """Keep the constants of a sum apart."""
