@@ -151,14 +151,15 @@ class ClipActivations:
             return graph
         seen = {node.name: _measured(graph, node) for node in activations}
         names = [node.name for node in activations]
+        maxima = {graph.seen_as(name) for name in names} - set(names)
         widest = max(node.channels for node in activations)
         measured = context.calibration.samples(
             graph,
-            list(dict.fromkeys(seen.values())),
+            list(dict.fromkeys((*seen.values(), *sorted(maxima)))),
             per_channel=max(1, min(SAMPLES_PER_CHANNEL, LAYER_SAMPLES // widest) // context.thrift),
             seed=context.seed,
         )
-        samples = {name: measured[seen[name]] for name in names}
+        samples = {name: measured[seen[name]] for name in names} | {name: measured[name] for name in maxima}
         if self.operations < 1 and context.calibration.is_real:
             return self._chosen(graph, activations, samples, context)
         if self.share == 1:
@@ -349,6 +350,8 @@ class ClipActivations:
                 context.calibration.require_finite(graph, node, values)
                 if values.min() == values.max():
                     context.diagnostics.append(_unseen(node, float(values.flat[0])))
+            if (read := graph.seen_as(node.name)) != node.name:
+                values = samples[read].values
             weights = squared_weights(graph, node.name)
             measured.append(Measured(node, values, sample.minimum, sample.maximum, sample.rows, weights))
         reach = levels * context.timesteps
@@ -370,7 +373,7 @@ def _measured(graph: AnnGraph, node: Activation) -> str:
     """Return the name of the value that is sampled for an activation.
 
     A rectifier that stands in the source network is clipped by what it gives itself, pooled or not; of a
-    function its arguments say what it gives.
+    function the arguments say between which of them it must be known.
     """
     if isinstance(node, Pointwise):
         return node.inputs[0]

@@ -14,9 +14,11 @@ from snnc.backends.deployment import deploy, verify
 from snnc.errors import UnsupportedModelError
 from snnc.ir import ann, snn
 from snnc.ir.function import IDENTITY
+from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.text import print_exact
 from snnc.passes import PRESETS
+from snnc.passes.clip_activations import ClipActivations
 from snnc.pipeline import Context, run_pipeline
 from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.reference import ReferenceSimulator, encode_all
@@ -24,6 +26,7 @@ from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder
 from tests.test_equivalence import assert_same
 
+SILU = "Sigmoid(x); Mul(x, v0)"
 PER_CHANNEL = np.linspace(-0.5, 0.5, 6, dtype=np.float32)[None]
 ROWS = 96
 
@@ -38,7 +41,7 @@ def network() -> ann.AnnGraph:
             ann.Pointwise(name=name, inputs=(source,), shape=shape, program=program, constants=constants)
         )
 
-    silu = function("silu", b.conv("c1", "x", 6), "Sigmoid(x); Mul(x, v0)")
+    silu = function("silu", b.conv("c1", "x", 6), SILU)
     tanh = function("tanh", b.conv("c2", silu, 6), "Tanh(x)")
     leaky = function("leaky", b.conv("c3", tanh, 6), "LeakyRelu(x, c0)", PER_CHANNEL)
     total = function("sigmoid", b.sum("sum", silu, b.conv("c4", leaky, 6)), "Sigmoid(x)")
@@ -69,6 +72,7 @@ def noise(graph: snn.SnnGraph, rows: FloatArray) -> float:
 
 NEW = np.random.default_rng(2).normal(size=(24, 2, 6, 6)).astype(np.float32)
 CASES = {
+    ("precise", 1): 0.01,
     ("one-step", 1): 0.1,
     ("one-step", 8): 0.1,
     ("low-latency", 4): 0.2,
@@ -101,7 +105,8 @@ def test_functions_have_their_levels(case: tuple[snn.SnnGraph, float]) -> None:
         assert 0 < node.furthest() <= node.neuron.capacity(graph.timesteps)
         if node.stands_for in ("sigmoid", "tanh"):
             signs = 1 if node.stands_for == "sigmoid" else 2
-            assert node.span() == signs * node.neuron.capacity(graph.timesteps)
+            most = min(signs * node.neuron.capacity(graph.timesteps), snn.MOST_BREAKPOINTS)
+            assert node.span() == most
         assert node.potential_unit is not None
 
 
@@ -123,3 +128,25 @@ def test_c_gives_the_same(timesteps: int, tmp_path: Path) -> None:
 def test_neurons_that_take_nothing_back_are_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="take nothing back"):
         converted("binary-only", 4)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_a_maximum_alone_reads_is_measured_behind_it(alone: bool) -> None:
+    """The largest of many values are cut off least where nothing else is read."""
+    b = Builder(0, (2, 12, 12))
+    silu = b.add(
+        ann.Pointwise(
+            name="silu", inputs=("x",), shape=(2, 12, 12), program=SILU, constants=IDENTITY.constants
+        )
+    )
+    ends = [b.flatten("largest", b.max_pool("pool", silu, Window((12, 12))))]
+    ends += [] if alone else [b.flatten("means", b.mean("mean", silu))]
+    graph = b.graph(b.linear("dense", b.concat("both", *ends), 3))
+    rows = np.random.default_rng(1).laplace(size=(2000, 2, 12, 12)).astype(np.float32)
+    largest = run_ann(graph, rows, ["pool"])[1]["pool"]
+    clipped = ClipActivations(levels=15).run(graph, Context(Calibration(rows, 1), 1, ReferenceSimulator()))
+    node = clipped["silu"]
+    assert isinstance(node, ann.Pointwise)
+    assert node.step is not None
+    kept = np.square(largest - np.minimum(largest, node.step.max() * node.highest)).mean() / largest.var()
+    assert (kept < 0.02) == alone
