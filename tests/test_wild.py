@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.corpus.wild import __main__ as wild
+from benchmarks.corpus.wild import rival
 from benchmarks.corpus.wild.fidelity import cosine, sqnr
 from benchmarks.corpus.wild.measuring import STEPS, Subject
 from benchmarks.corpus.wild.page import report, worst
@@ -53,6 +54,23 @@ def test_one_that_converts_and_one_that_does_not(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.skipif(not (SHARED / "wild/index.json").exists(), reason="no ../shared")
+def test_the_rival_is_measured_on_the_rows_of_precise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wild, "RECORDS", tmp_path / "records")
+    asked = ["--networks", "neustack_security_ae", "--presets", "onnxruntime"]
+    assert CliRunner().invoke(wild.main, asked).output == "", "there is no record of precise"
+    short = ["--rows", "16", "--judged", "8"]
+    CliRunner().invoke(wild.main, [*asked[:3], "precise", *short], catch_exceptions=False)
+    assert "near" in CliRunner().invoke(wild.main, asked, catch_exceptions=False).output
+    record = json.loads((tmp_path / "records/neustack_security_ae.onnxruntime.json").read_text())
+    assert record["of"] == [16, 8]
+    assert record["floats"] == []
+    assert 10 < (worst(record) or 0) < 60
+    assert CliRunner().invoke(wild.main, asked).output == "", "what has been measured is not measured again"
+
+
+@pytest.mark.skipif(not (SHARED / "wild/index.json").exists(), reason="no ../shared")
 @pytest.mark.parametrize(("option", "name"), [("--networks", "nobody"), ("--presets", "graded")])
 def test_unknown_names_are_refused(option: str, name: str) -> None:
     result = CliRunner().invoke(wild.main, [option, name])
@@ -83,9 +101,13 @@ def test_networks_that_were_not_run_are_listed(tmp_path: Path) -> None:
     told = {(s, p): record if (s.name, p) == ("one", "precise") else None for s in subjects for p in STEPS}
     page = report(told, "python -m benchmarks.corpus.wild")
     assert (
-        "| one | boxes | 97.0 % | 0 | not run | not run | 22.0 dB | 2 of 3 detections the same: **fails** |"
-        in page
+        "| one | boxes | 97.0 % | 0 | not run | not run | 22.0 dB | - | 2 of 3 detections the same: " in page
     )
+    assert "that onnxruntime quantises" not in page
+    rival_record = {"near": {"boxes": [12.0, None]}, "floats": ["LSTM"], "of": [6, 1]}
+    beside = report(told | {(subjects[0], rival.NAME): rival_record}, "python -m benchmarks.corpus.wild")
+    assert "Of 1 networks that onnxruntime quantises, too, `precise` is nearer to 1." in beside
+    assert "| 22.0 dB | 12.0 dB (LSTM in floats) | 2 of 3 detections the same: **fails** |" in beside
     assert "- `other`: `one-step`, `balanced`, `precise`" in page
     assert "| `precise` | 1 | 0 | - | - | median 30 dB, worst 20 dB |" in page, (
         "of a single input: in no median"
