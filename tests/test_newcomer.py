@@ -10,6 +10,7 @@ import importlib.util
 import json
 import re
 import shlex
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,9 @@ def export(path: Path) -> None:
         module.load_state_dict({name: torch.from_numpy(values) for name, values in weights().items()})
         example = torch.zeros(1, 3, HIGH, WIDE)
         names = {"input_names": ["input"], "output_names": ["output"]}
-        torch.onnx.export(module.eval(), (example,), str(path), dynamo=False, **names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of the exporter that most files are from
+            torch.onnx.export(module.eval(), (example,), str(path), dynamo=False, **names)
         return
     nodes = [
         helper.make_node(

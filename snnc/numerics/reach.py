@@ -21,7 +21,7 @@ from snnc.ir.graph import FloatArray
 Real = NDArray[np.float64]
 Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
 
-MANY_LEVELS = 64
+MANY_LEVELS = 128
 """From so many levels on, cutting off costs more than rounding, and ranges are judged by rows left out."""
 
 PARTS = 4
