@@ -40,7 +40,6 @@ def test_no_step_becomes_smaller(steps: list[float], factor: float, share: float
     wide = Reach(factor, share).of(step)
     assert (wide >= step).all()
     assert (wide >= share * step.max()).all()
-    assert Reach(factor, share).of(step.astype(np.float32)).dtype == np.float32
 
 
 def test_rows_that_are_alike_are_no_reason_to_reach_further() -> None:

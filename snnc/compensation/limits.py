@@ -68,7 +68,7 @@ class Limiter:
             found = mse_range(values, levels) if floored else (minimum, mse_threshold(values, levels))
             # A channel that the sample shows silent may still speak elsewhere in the rows.
             floor, threshold = found[0], np.where(found[1] > 0, found[1], maximum)
-            threshold = reach_beyond(by_row, levels, weights).of(threshold)
+            threshold = reach_beyond(by_row, levels, weights).of(threshold).astype(np.float32)
         if node.ceiling is not None:
             threshold = np.minimum(threshold, node.ceiling)
         limits = {"threshold": threshold}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from snnc.ir.graph import FloatArray
 
 Real = NDArray[np.float64]
-Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
 
 MANY_LEVELS = 128
 """From so many levels on, cutting off costs more than rounding, and ranges are judged by rows left out."""
@@ -49,9 +47,10 @@ class Reach:
     factor: float = 1.0
     share: float = 0.0
 
-    def of(self, step: Floats) -> Floats:
+    def of(self, step: FloatArray | Real) -> Real:
         """Return steps, (channels,), so that as many levels of them reach as far as they should."""
-        return np.maximum(step * self.factor, step.max(initial=0) * self.share).astype(step.dtype)
+        own = step.astype(np.float64)
+        return np.maximum(own * self.factor, own.max(initial=0) * self.share)
 
 
 def chosen_reach(
