@@ -239,27 +239,29 @@ def test_what_is_interrupted_is_cancelled(running: Running) -> None:
     assert cancelled == [6]
 
 
-def test_a_scheduler_that_starts_again_is_found_again(
-    running: Running, files: Files, alone: str, tmp_path: Path
-) -> None:
-    def cut() -> None:
-        clusters.ended(running)
-        port = int(running.address.rpartition(":")[2])
-        running.process = clusters.started(running.file.parent, port, 1).process
-
-    workers = open_workers(str(running.file))
-    take = workers.take
+def test_a_scheduler_that_starts_again_is_found_again(files: Files, alone: str, tmp_path: Path) -> None:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
     threads: list[threading.Thread] = []
+    with clusters.cluster(folder) as running:
 
-    def taken() -> list[tuple[int, bytes]]:
-        found = take()
-        if not threads:  # work is under way
-            threads.append(threading.Thread(target=cut))
-            threads[0].start()
-        return found
+        def cut() -> None:
+            clusters.ended(running)
+            port = int(running.address.rpartition(":")[2])
+            running.process = clusters.started(folder, port, 1).process
 
-    with patch.object(workers, "take", taken):
-        found = swept(files, tmp_path / "store", workers)
-    assert threads
-    threads[0].join()
+        workers = open_workers(str(running.file))
+        take = workers.take
+
+        def taken() -> list[tuple[int, bytes]]:
+            found = take()
+            if not threads:  # work is under way
+                threads.append(threading.Thread(target=cut))
+                threads[0].start()
+            return found
+
+        with patch.object(workers, "take", taken):
+            found = swept(files, tmp_path / "store", workers)
+        assert threads
+        threads[0].join()
     assert found == alone
