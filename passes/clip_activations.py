@@ -42,7 +42,7 @@ import numpy as np
 
 from snnc.compensation.level_choice import choose_levels, rungs, spikes
 from snnc.compensation.limits import Limiter
-from snnc.compensation.reading import squared_weights
+from snnc.compensation.reader_weights import squared_weights
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
 from snnc.cores import available_cores
 from snnc.diagnostics import COARSE_SOFTMAX, UNSEEN_RANGE, Diagnostic

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from snnc.compensation.reading import squared_weights
+from snnc.compensation.reader_weights import squared_weights
 from snnc.ir.ann import Convolution, Linear, Relu
 from snnc.ir.graph import FloatArray
 from snnc.numerics.reach import FACTORS, SHARES, Reach, chosen_reach

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snnc.compensation.reading import squared_weights
+from snnc.compensation.reader_weights import squared_weights
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import FloatArray
 from snnc.numerics.thresholds import (

@@ -55,10 +55,9 @@ def _measured(subject: Subject, preset: str, rows: int, judged: int, *, keep: bo
     precise = record_of(subject, "precise")
     if precise is None or "near" not in precise:
         return None
-    made = rival.measure(subject, precise["rows"], precise["judged"]) if found is None else found
-    if made["of"] != [precise["rows"], precise["judged"]]:
-        made = rival.measure(subject, precise["rows"], precise["judged"])
-    return None if made is found else made
+    rows, judged = precise["rows"], precise["judged"]
+    current = found is not None and rival.is_current(found, rows, judged)
+    return None if current else rival.measure(subject, rows, judged)
 
 
 @click.command(help=__doc__)

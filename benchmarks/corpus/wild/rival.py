@@ -51,6 +51,11 @@ class Feeds(CalibrationDataReader):  # type: ignore[misc]
         return next(self.rows, None)
 
 
+def is_current(record: dict[str, Any], rows: int, judged: int) -> bool:
+    """Say whether a record is of so many rows, and of the onnxruntime that is installed."""
+    return record["of"] == [rows, judged] and record["onnxruntime"] == ort.__version__
+
+
 def measure(subject: Subject, rows: int, judged: int) -> dict[str, Any]:
     """Quantise a network and judge it; return its record.
 
@@ -62,6 +67,7 @@ def measure(subject: Subject, rows: int, judged: int) -> dict[str, Any]:
     found = material(subject.folder, subject.name)
     used, held = spread(found.used, min(rows, MOST_ROWS)), spread(found.judged, judged)
     record: dict[str, Any] = {"network": subject.name, "sha256": subject.sha256, "of": [rows, judged]}
+    record["onnxruntime"] = ort.__version__
     if any(node.op_type in QUANTISED for node in onnx.load(subject.path).graph.node):
         return record | {"failed": "it is quantised already", "near": {}, "floats": []}
     ort.set_default_logger_severity(4)
