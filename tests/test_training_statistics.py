@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from snnc.ir import ann
-from tests.ann_graphs import residual_network
+from snnc.passes import PASSES
+from snnc.pipeline import Pipeline, run_pipeline
+from tests.ann_graphs import context, residual_network
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed (extra snnc[train])", allow_module_level=True)
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from snnc.training.ann_network import MOMENTUM, AnnNetwork
 from snnc.training.learner import Learner
+from snnc.training.normalised import moments, normalised, weighted
 from snnc.training.recipe import Recipe
 
 
@@ -73,6 +76,28 @@ def test_statistics_are_the_mean_over_batches_and_nothing_else_changes() -> None
             means.append(kept.mean(dim=(0, 2, 3)))
         found = learner.network.value(norm, "mean")
     np.testing.assert_allclose(found, torch.stack(means).mean(dim=0), rtol=1e-5, atol=1e-6)
+
+
+def test_rounded_to_few_levels_weights_give_what_the_source_gave() -> None:
+    """Of each channel, mean and variance: one level moves both so far that learning would begin far off."""
+    graph = residual_network(4)
+    (given,) = graph.inputs
+    rows = {given.name: torch.randn((60, *given.shape), generator=torch.Generator().manual_seed(4))}
+    folded, _ = run_pipeline(Pipeline.parse("fold-batchnorm", PASSES), graph, context(graph))
+    assert isinstance(folded, ann.AnnGraph)
+    found = moments(AnnNetwork(folded).eval(), [rows], weighted(folded))
+    assert len(found) == 6
+    rounded = folded.map(
+        ann.Relu, lambda node: node.with_(threshold=np.ones(node.channels, np.float32), levels=1)
+    )
+    network = AnnNetwork(normalised(rounded, found), 1, relative=True).train()
+    norms = {name: network.source.consumers[name][0].name for name in found}
+    with torch.no_grad():
+        kept = network(rows, list(norms.values())).kept
+    for name, (mean, variance) in found.items():
+        values = kept[norms[name]].transpose(0, 1).flatten(1).numpy()
+        np.testing.assert_allclose(values.mean(axis=1), mean, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(values.var(axis=1), variance, rtol=1e-2, atol=1e-3)
 
 
 def test_they_are_the_same_at_every_call() -> None:

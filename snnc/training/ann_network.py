@@ -20,11 +20,10 @@ positive and a step changes each by a share of itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from snnc.errors import UnknownOperationError
@@ -44,6 +43,7 @@ from snnc.training.operators import (
     sliced,
     summed,
 )
+from snnc.training.parameters import Parameters, power_of_two
 from snnc.training.straight_through import Levels
 
 MOMENTUM = 0.1
@@ -54,6 +54,10 @@ START = 0.5
 
 LARGEST_CHANGE = 4.0
 """Largest logarithm of a factor: thresholds change at most by 55."""
+
+NORM_UNIT = 4
+"""Unit of the parameters of a normalisation, in deviations of what it gives: a step changes them faster than
+thresholds."""
 
 ROUNDING = 1e-6
 """Relative slack for limits that are compared in float32."""
@@ -79,16 +83,7 @@ ROLES = {
 """What a field is called where a user says what is to be learned."""
 
 
-class Parameter(NamedTuple):
-    """A parameter that can be learned."""
-
-    node: str
-    field: str
-    role: str
-    tensor: nn.Parameter
-
-
-class AnnNetwork(nn.Module):
+class AnnNetwork(Parameters):
     """A graph of the ANN dialect as a module of torch.
 
     Attributes:
@@ -96,16 +91,16 @@ class AnnNetwork(nn.Module):
         timesteps: T; ``None`` for the network as it is.
         counted: whether a run gives the counts, too; without them it is faster.
         momentum: weight of a batch in the running statistics of batch normalisations, in training mode.
-        learned: its parameters.
         gates: which channels of rectifiers there are; ``None`` for all.
     """
 
-    def __init__(self, graph: ann.AnnGraph, timesteps: int | None = None) -> None:
+    def __init__(self, graph: ann.AnnGraph, timesteps: int | None = None, *, relative: bool = False) -> None:
         """Make the module.
 
         Args:
             graph: the network.
             timesteps: T, to round to levels; ``None`` for the network as it is.
+            relative: hold normalisations in units of what they give, for a network that has learned before.
 
         Raises:
             UnknownOperationError: a node is of a kind that is not known here.
@@ -123,18 +118,18 @@ class AnnNetwork(nn.Module):
         self.timesteps = timesteps
         self.counted = True
         self.momentum = MOMENTUM
-        self.learned: list[Parameter] = []
         self.gates: Gates | None = None
-        self._names: dict[tuple[str, str], str] = {}
         for number, node in enumerate(graph):
             for field in LEARNED.get(type(node), ()):
-                self._parameter(number, node, field, getattr(node, field))
+                self._learn(
+                    number, node, field, getattr(node, field), ROLES[field], _unit(node) if relative else None
+                )
             match node:
                 case ann.BatchNormalisation():
-                    self._buffer(number, node, "mean", node.mean)
-                    self._buffer(number, node, "variance", node.variance)
+                    self._hold(number, node, "mean", node.mean)
+                    self._hold(number, node, "variance", node.variance)
                 case ann.Gather():
-                    self._buffer(number, node, "index", node.index.astype(np.int64))
+                    self._hold(number, node, "index", node.index.astype(np.int64))
                 case ann.Relu():
                     self._rectifier(number, node)
                 case _:
@@ -143,36 +138,21 @@ class AnnNetwork(nn.Module):
     def _rectifier(self, number: int, node: ann.Relu) -> None:
         for field in ("shift", "ceiling", "scale"):
             if getattr(node, field) is not None:
-                self._buffer(number, node, field, getattr(node, field))
+                self._hold(number, node, field, getattr(node, field))
         for field in ("threshold", "floor"):
             value = getattr(node, field)
             if value is not None:
-                self._buffer(number, node, f"{field}_0", value)
-                self._parameter(number, node, field, np.zeros_like(value))
+                self._hold(number, node, f"{field}_0", value)
+                self._learn(number, node, field, np.zeros_like(value), ROLES[field])
         if node.threshold is not None and node.floor is not None:
             share = np.divide(node.floor, node.threshold, out=np.zeros_like(node.floor), where=node.floor > 0)
             share = np.clip(share * (1 + ROUNDING), HIGHEST_FLOOR, 1)
-            self._buffer(number, node, "highest_floor", share.astype(np.float32))
-
-    def _parameter(self, number: int, node: ann.AnnNode, field: str, value: FloatArray) -> None:
-        tensor = nn.Parameter(torch.from_numpy(np.array(value, np.float32)))
-        name = self._names[node.name, field] = f"n{number}_{field}"
-        self.register_parameter(name, tensor)
-        self.learned.append(Parameter(node.name, field, ROLES[field], tensor))
-
-    def _buffer(self, number: int, node: ann.AnnNode, field: str, value: Any) -> None:
-        name = self._names[node.name, field] = f"n{number}_{field}"
-        self.register_buffer(name, torch.from_numpy(np.array(value)))
+            self._hold(number, node, "highest_floor", share.astype(np.float32))
 
     @property
     def normalises(self) -> bool:
         """Say whether there are batch normalisations."""
         return any(isinstance(node, ann.BatchNormalisation) for node in self.source)
-
-    def value(self, node: ann.AnnNode, field: str) -> Tensor:
-        """Return a parameter or a constant of a node."""
-        found: Tensor = getattr(self, self._names[node.name, field])
-        return found
 
     def has(self, node: ann.AnnNode, field: str) -> bool:
         """Say whether a node has such a parameter or constant."""
@@ -378,6 +358,13 @@ class AnnNetwork(nn.Module):
 
     def _array(self, node: ann.AnnNode, field: str) -> FloatArray:
         return _numpy(self.value(node, field))
+
+
+def _unit(node: ann.AnnNode) -> FloatArray | None:
+    """Return in what the parameters of a node are held: of a normalisation, a multiple of what it gives."""
+    if not isinstance(node, ann.BatchNormalisation):
+        return None
+    return power_of_two(NORM_UNIT * np.abs(node.scale))
 
 
 def factor(logarithm: Tensor) -> Tensor:

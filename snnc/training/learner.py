@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from snnc.ir import ann
 from snnc.ir.batch import joined
 from snnc.ir.graph import FloatArray
-from snnc.ir.snn import IntegrateFire
 from snnc.simulation.reference import encode_all
 from snnc.training.ann_network import MOMENTUM, AnnNetwork
 from snnc.training.channels import Gates
@@ -30,10 +29,7 @@ from snnc.training.spiking_network import SpikingNetwork
 from snnc.training.temporal import TemporalNetwork
 
 RELATIVE = 3.0
-"""Rate of the second stage, relative to a parameter's size, over that of the first."""
-
-SMALLEST = 0.1
-"""Size that a bias has at least, in thresholds, as far as its rate is concerned."""
+"""Rate of weights that are learned in units of their size, over that of the other parameters."""
 
 
 class Learner:
@@ -53,8 +49,7 @@ class Learner:
             each.tensor.requires_grad_(wanted)
             if not wanted:
                 continue
-            size = self._size(each.node, each.role, each.tensor) if spiking else 1 / RELATIVE
-            rate = recipe.rate * RELATIVE * size
+            rate = recipe.rate * (RELATIVE if spiking and each.role == "weights" else 1)
             groups.setdefault((rate, each.role == "weights"), []).append(each.tensor)
             if each.role == "weights":
                 weights.append((each.node, names[each.tensor], each.tensor))
@@ -68,16 +63,6 @@ class Learner:
             {"params": found, "lr": rate, "initial_lr": rate, "shrinks": shrinks}
             for (rate, shrinks), found in groups.items()
         ]
-
-    def _size(self, name: str, role: str, tensor: nn.Parameter) -> float:
-        """Return how large a parameter of the second stage is: its rate is relative to that."""
-        if role in ("thresholds", "starts"):
-            return 1 / RELATIVE
-        size = float(tensor.detach().square().mean().sqrt())
-        node = self.network.source[name]
-        if isinstance(node, IntegrateFire):
-            size = max(size, SMALLEST * float(node.threshold.mean()))
-        return size if size > 0 else SMALLEST
 
     def prepare(self) -> None:
         """Let the compiler quantise what is trained in integers."""

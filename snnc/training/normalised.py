@@ -2,8 +2,10 @@
 
 Training with the statistics of a batch needs normalisations, which a conversion has folded away, and which
 some networks never had. One behind weights with output ``z`` is the identity if its scale is the deviation of
-``z`` and its shift the mean; the weights are divided by the deviation too, so that what they give has one
-size in all channels. `fold-batchnorm` takes them out again.
+``z`` and its shift the mean. Where the activations that the weights read are then rounded, it still gives
+that mean and deviation, while the statistics of the batch are others. The weights have one size in all
+channels, which does not matter behind it but for the length of a step. `fold-batchnorm` takes normalisations
+out again.
 """
 
 # Where torch is absent, the checkers see its names as Any.
@@ -23,7 +25,12 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.rewriter import Rewriter
 from snnc.training.ann_network import AnnNetwork
 
+SIZE = 1 / 20
+"""Root mean square of a channel's weights: a step of Adam at the rate 1e-3 changes them by a fiftieth."""
+
 EPSILON = 1e-5
+"""Of a normalisation, relative to the mean variance in front of it."""
+
 SUFFIX = ".norm"
 
 Moments = dict[str, tuple[FloatArray, FloatArray]]
@@ -74,23 +81,26 @@ def normalised(graph: ann.AnnGraph, found: Moments) -> ann.AnnGraph:
         node = graph[name]
         if not isinstance(node, ann.Convolution | ann.Linear):
             continue
-        # A channel that never varies keeps its size.
-        deviation = np.where(variance > EPSILON, np.sqrt(variance), 1.0)
-        gain = per_channel(deviation, node.weight.ndim)
+        rows = node.weight.reshape(len(node.weight), -1).astype(np.float64)
+        size = np.sqrt(np.square(rows).mean(axis=1))
+        gain = np.where(size > 0, size / SIZE, 1.0)
+        inside = variance / gain**2
+        epsilon = EPSILON * float(inside.mean()) or EPSILON
         inner = node.with_(
-            weight=(node.weight / gain).astype(np.float32), bias=np.zeros_like(node.bias), weight_scale=None
+            weight=(node.weight / per_channel(gain, node.weight.ndim)).astype(np.float32),
+            bias=np.zeros_like(node.bias),
+            weight_scale=None,
         )
-        inside = variance / deviation**2
         norm = ann.BatchNormalisation(
             name=rewriter.fresh(name + SUFFIX),
             inputs=(name,),
             shape=node.shape,
             origin=node.origin,
-            scale=(deviation * np.sqrt(inside + EPSILON)).astype(np.float32),
+            scale=(gain * np.sqrt(inside + epsilon)).astype(np.float32),
             shift=mean.astype(np.float32),
-            mean=((mean - node.bias) / deviation).astype(np.float32),
+            mean=((mean - node.bias) / gain).astype(np.float32),
             variance=inside.astype(np.float32),
-            epsilon=EPSILON,
+            epsilon=epsilon,
         )
         readers = [reader.name for reader in graph.consumers[name]]
         rewriter.replace(name, inner)

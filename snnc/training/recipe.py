@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from snnc.errors import UsageError
@@ -24,6 +24,10 @@ LOSSES: Mapping[str, str] = {
 
 LEARNABLE = ("weights", "biases", "thresholds", "floors", "starts", "norms")
 """What can be learned; batch normalisations are ``norms``, initial potentials ``starts``."""
+
+INTEGERS_RATE = 1e-4
+"""Largest rate of the second stage where a first one came before: the network is good already, and a step of
+Adam moves all of its weights at once."""
 
 FINISHES: Mapping[str, str] = {
     "rate": "one way back through the mean spikes of all steps",
@@ -55,7 +59,8 @@ class Recipe:
         minutes: how long to train, by the clock, all numbers of steps together; ``None`` with ``epochs``.
         epochs: passes over the training rows instead, for each number of steps.
         batch: rows per gradient.
-        rate: largest learning rate of the first stage; the second takes it relative to each parameter's size.
+        rate: largest learning rate of the first stage; of the second, where none came before, or where it
+            finishes.
         losses: weight of each loss; empty for the divergence (or squared error) and a tenth of the labels.
         temperature: of ``kl`` and ``hta-kl``.
         head: cumulative probability of the classes that ``hta-kl`` takes for likely.
@@ -203,6 +208,11 @@ class Recipe:
                 "channels are taken out while the first stage learns weights: leave rounded below 1, and "
                 "weights among what is learned"
             )
+
+    def of_integers(self) -> Recipe:
+        """Return the recipe of the second stage: slow, but where most is still to be learned."""
+        alone = self.rounded == 1 or self.finish is not None
+        return self if alone else replace(self, rate=min(self.rate, INTEGERS_RATE))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -11,7 +11,8 @@ batch it lets the compiler quantise the float32 network that its parameters make
 gradients go to the parameters, past the rounding. So what is trained is what is deployed, to the bit.
 
 A threshold is learned as a factor, and with it goes what a spike stands for, as in the compiler, which
-corrects the weights that read a population whose threshold changed.
+corrects the weights that read a population whose threshold changed. Weights are held in units of their
+output channel's size, biases in units of the threshold (:mod:`snnc.training.parameters`).
 """
 
 # Where torch is absent, the checkers see its names as Any.
@@ -25,7 +26,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from snnc.errors import InternalError, UnknownOperationError, UsageError
@@ -34,7 +35,7 @@ from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, classified, firing, largest_count, operations, populations
 from snnc.numerics.quantisation import quantise_all
-from snnc.training.ann_network import Parameter, factor
+from snnc.training.ann_network import factor
 from snnc.training.operators import (
     Run,
     convolved,
@@ -45,6 +46,7 @@ from snnc.training.operators import (
     sliced,
     summed,
 )
+from snnc.training.parameters import Parameters, power_of_two, size_of_rows
 from snnc.training.straight_through import Integers, Levels
 
 LATEST = 0.999
@@ -95,7 +97,7 @@ class _Rounded:
     unit: Tensor
 
 
-class SpikingNetwork(nn.Module):
+class SpikingNetwork(Parameters):
     """A float32 graph of the spiking dialect as a module of torch.
 
     Attributes:
@@ -124,44 +126,33 @@ class SpikingNetwork(nn.Module):
             )
         self.source = graph
         self.timesteps = graph.timesteps
-        self.learned: list[Parameter] = []
-        self._names: dict[tuple[str, str], str] = {}
         for number, node in enumerate(operations(graph)):
             match node:
                 case snn.Convolution() | snn.Linear() | snn.ChannelWeight():
-                    self._parameter(number, node, "weight", node.weight)
+                    self._real(number, node, "weight", node.weight, size_of_rows(node.weight))
                 case snn.ConstantCurrent():
-                    self._parameter(number, node, "values", node.values)
+                    self._real(number, node, "values", node.values, size_of_rows(node.values[None])[0])
                 case snn.Readout():
-                    self._parameter(number, node, "bias", node.bias)
+                    self._real(number, node, "bias", node.bias, size_of_rows(node.bias[None])[0])
                 case snn.IntegrateFire():
-                    self._parameter(number, node, "bias", node.bias)
-                    self._parameter(number, node, "threshold", np.zeros_like(node.threshold))
-                    self._parameter(number, node, "start", np.zeros_like(node.threshold))
+                    self._real(number, node, "bias", node.bias, power_of_two(node.threshold))
+                    self._real(number, node, "threshold", np.zeros_like(node.threshold))
+                    self._real(number, node, "start", np.zeros_like(node.threshold))
                 case snn.Gather():
-                    self._buffer(number, node, "index", node.index.astype(np.int64))
+                    self._hold(number, node, "index", node.index.astype(np.int64))
                 case _:
                     pass
         self.integers: dict[tuple[str, str], _Rounded] = {}
         self.quantised = graph
         self.quantise()
 
-    def _parameter(self, number: int, node: snn.SnnNode, field: str, value: NumberArray) -> None:
+    def _real(
+        self, number: int, node: snn.SnnNode, field: str, value: NumberArray, unit: FloatArray | None = None
+    ) -> None:
+        """Make a parameter of an array that is not quantised yet."""
         if value.dtype.kind == "i":
             raise UsageError(f"{node.name!r} is quantised already: tune before `quantise-weights`")
-        tensor = nn.Parameter(torch.from_numpy(np.array(value, np.float32)))
-        self._names[node.name, field] = f"n{number}_{field}"
-        self.register_parameter(f"n{number}_{field}", tensor)
-        self.learned.append(Parameter(node.name, field, ROLES.get(field, "starts"), tensor))
-
-    def _buffer(self, number: int, node: snn.SnnNode, field: str, value: NumberArray) -> None:
-        self._names[node.name, field] = f"n{number}_{field}"
-        self.register_buffer(f"n{number}_{field}", torch.from_numpy(np.array(value)))
-
-    def value(self, node: snn.SnnNode, field: str) -> Tensor:
-        """Return a parameter or a constant of a node."""
-        found: Tensor = getattr(self, self._names[node.name, field])
-        return found
+        self._learn(number, node, field, value, ROLES.get(field, "starts"), unit)
 
     def graph(self) -> snn.SnnGraph:
         """Return the float32 graph with the parameters as they are now.

@@ -136,12 +136,13 @@ class TemporalNetwork(SpikingNetwork):
                     continue
                 weight = self.value(node, "weight")
                 largest = weight.abs().max()
-                if not isinstance(readers[0], snn.IntegrateFire) or not weight.requires_grad or not largest:
+                learns = self.parameter(node, "weight").requires_grad
+                if not isinstance(readers[0], snn.IntegrateFire) or not learns or not largest:
                     continue
                 pre = trains[node.inputs[0]]
                 most = pre.abs().max().clamp(min=1) if self._is_analogue(node.inputs[0]) else 1
                 found = change(node, weight / largest, pre / most, trains[readers[0].name])
-                weight.copy_((weight / largest + rate * found).clamp(-1, 1) * largest)
+                self.put(node, "weight", (weight / largest + rate * found).clamp(-1, 1) * largest)
 
     def _is_analogue(self, name: str) -> bool:
         """Whether a node only moves an input, whose values are no spikes."""

@@ -61,10 +61,6 @@ from snnc.training.verification import verified
 LOWERED = "lower{input-limit=255},graded,set-schedule,init-membrane{fraction=0.5}"
 """How the trained levels become integers: one step of neurons that send all of their levels at once."""
 
-INTEGERS_RATE = 1e-4
-"""Largest rate of the second stage: a step of Adam moves all weights of a wide layer at once, and the network
-is good already."""
-
 TIMED_STEPS = 3
 
 QUANTILES = 4096
@@ -145,7 +141,7 @@ class Trainer:
         self._stage("levels", Learner(network, self.recipe), lesson, first)
         lowered = self._lowered(network.graph())
         integers = SpikingNetwork(lowered)
-        recipe = replace(self.recipe, rate=min(self.recipe.rate, INTEGERS_RATE))
+        recipe = self.recipe.of_integers()
         final = replace(lesson, recipe=recipe, pace=Pace())
         if second:
             self._stage("integers", Learner(integers, recipe), final, second)

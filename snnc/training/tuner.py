@@ -97,6 +97,7 @@ class Tuner:
     results: dict[int, Kept] = field(default_factory=dict)
     _history: list[dict[str, Any]] = field(default_factory=list)
     _learned: ann.AnnGraph | None = None
+    _last: int | None = None
     _clipped: ann.AnnGraph | None = None
     _untrained: str = ""
     _groups: ChannelGroups | None = None
@@ -136,7 +137,7 @@ class Tuner:
         tuned, tuned_records, measure, reason, equal = self._second_stage(
             lesson, folded, bare, steps[1], learned_context
         )
-        self._learned, self._clipped = folded, given
+        self._learned, self._last, self._clipped = folded, T, given
         if not reason and measure is not None and closed_measure.key <= measure.key:
             reason = "the closed form is as good on the rows held back"
         found = Kept(T, closed_measure, measure, reason, equal, steps, tuple(self._history), self._untrained)
@@ -261,7 +262,7 @@ class Tuner:
         if found is None:
             recipe = replace(self.recipe, rounded=0.0) if self._untrained else self.recipe
             T = context.timesteps
-            first = self._normalised(lesson, start, T)
+            first = self._normalised(lesson, start)
 
             def timed(half: bool) -> Speed:
                 return self._timed(replace(lesson, bfloat16=half), self._levels(lesson, first, T))
@@ -292,13 +293,20 @@ class Tuner:
 
         return fitting(self.recipe, timed)
 
-    def _normalised(self, lesson: Lesson, graph: ann.AnnGraph, T: int) -> ann.AnnGraph:
-        network = AnnNetwork(graph, T).to(lesson.recipe.device).eval()
-        return normalised(graph, moments(network, lesson.statistics(), weighted(graph)))
+    def _normalised(self, lesson: Lesson, graph: ann.AnnGraph) -> ann.AnnGraph:
+        """Return a network whose weights give, rounded as it is, what they gave before: of each channel.
+
+        Before is the network that was trained last, and at first the source.
+        """
+        learned, T = (
+            (graph.without_thresholds(), None) if self._learned is None else (self._learned, self._last)
+        )
+        before = AnnNetwork(learned, T).to(lesson.recipe.device).eval()
+        return normalised(graph, moments(before, lesson.statistics(), weighted(graph)))
 
     def _levels(self, lesson: Lesson, graph: ann.AnnGraph, T: int) -> AnnNetwork:
         """Return what the first stage trains."""
-        network = AnnNetwork(graph, T)
+        network = AnnNetwork(graph, T, relative=True)
         network.counted = "activity" in lesson.weights
         if self._groups is not None:
             network.gates = Gates(self._groups, graph, self.recipe)
@@ -310,8 +318,10 @@ class Tuner:
             return start
         T = context.timesteps
         self.recipe.check_turns(steps, lesson.weights)
-        network = self._levels(lesson, self._normalised(lesson, start, T), T)
-        self._run(f"T = {T}, levels", Learner(network, self.recipe), lesson, steps, f"T{T}.levels.pt")
+        network = self._levels(lesson, self._normalised(lesson, start), T)
+        learner = Learner(network, self.recipe)
+        learner.take_statistics(lesson.statistics())
+        self._run(f"T = {T}, levels", learner, lesson, steps, f"T{T}.levels.pt")
         fold = Pipeline.parse("fold-batchnorm", PASSES)
         folded, _ = run_pipeline(fold, network.graph(), replace(context, diagnostics=[], findings={}))
         if not isinstance(folded, ann.AnnGraph):
@@ -332,7 +342,7 @@ class Tuner:
         if steps:
             self._run(
                 f"T = {T}, {self.recipe.finish or 'integers'}",
-                Learner(network, self.recipe),
+                Learner(network, self.recipe.of_integers()),
                 lesson,
                 steps,
                 f"T{T}.integers.pt",
