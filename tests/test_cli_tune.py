@@ -183,7 +183,7 @@ def test_an_interrupted_run_tells_where_it_goes_on(
 
     monkeypatch.setattr(stage.Stage, "take", interrupted)
     folder = files / "run"
-    options = ("--epochs", "4", "--precision", "float32", "--checkpoints", str(folder))
+    options = ("--epochs", "4", "--rounded", "0.5", "--precision", "float32", "--checkpoints", str(folder))
     said = refused(capsys, tune(files, *options), 130)
     assert said == f"error: interrupted; the same command continues from {folder}"
     assert (folder / "plan.json").exists()

@@ -28,7 +28,7 @@ def test_the_time_is_kept_by_counting_steps() -> None:
     recipe = Recipe(minutes=10, rounded=0.25)
     plan = Plan.of_minutes((4, 1), recipe, (Speed(0.5, 10.0), Speed(1.0, 10.0)))
     seconds = {
-        T: (1 - recipe.rounded) * 0.5 * first / 0.5 + second for T, (first, second) in plan.steps.items()
+        T: (1 - recipe.second_share) * 0.5 * first / 0.5 + second for T, (first, second) in plan.steps.items()
     }
     assert plan.steps[1][0] == pytest.approx(2 * plan.steps[4][0], rel=0.1)
     whole = sum(0.5 * first + second + 20 for first, second in plan.steps.values())
@@ -37,7 +37,9 @@ def test_the_time_is_kept_by_counting_steps() -> None:
     # Judging that would take most of the time leaves it to learning.
     slow = Plan.of_minutes((2,), recipe, (Speed(0.5, 1e4), Speed(1.0, 1e4)))
     assert slow.steps[2] == (int(0.85 * 450 / 0.5), int(0.85 * 150))
-    assert Plan.of_epochs((2, 1), Recipe(epochs=3, batch=10), 100).steps == {2: (20, 10), 1: (20, 10)}
+    assert Plan.of_epochs((2, 1), Recipe(epochs=3, batch=10), 100).steps == {2: (27, 3), 1: (27, 3)}
+    finishing = Recipe(epochs=3, batch=10, finish="rate")
+    assert Plan.of_epochs((2, 1), finishing, 100).steps == {2: (20, 10), 1: (20, 10)}
 
 
 def test_a_batch_that_does_not_fit_memory_is_told_with_one_that_does() -> None:

@@ -34,7 +34,7 @@ class Trial:
     settings: Mapping[str, str] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
     finish: str | None = None
-    rounded: float = 1 / 3
+    rounded: float | None = None
     learns: bool = True
 
 

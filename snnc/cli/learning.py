@@ -28,7 +28,7 @@ class Learning:
     batch: int
     rate: float
     temperature: float
-    rounded: float
+    rounded: float | None
     held_back: float
     checkpoints: Path | None
     metrics: Path | None
@@ -97,7 +97,7 @@ def learning_options(
     changes: str,
     batch: int,
     rate: float,
-    rounded: float,
+    rounded: float | None = None,
 ) -> Callable[[Command], Command]:
     """Return the decorator that adds the options.
 
@@ -110,7 +110,7 @@ def learning_options(
         changes: its help.
         batch: default.
         rate: default.
-        rounded: default.
+        rounded: default; ``None`` for that of `tune`.
     """
     share = FiniteRange(0, 1, min_open=True, max_open=True)
     options = [
@@ -134,7 +134,7 @@ def learning_options(
             default=rounded,
             metavar="SHARE",
             help="Share of the time in which the integers that are written are trained; "
-            f"{rounded:.2g} by default.",
+            f"{'a tenth, and a third with --finish,' if rounded is None else f'{rounded:.2g}'} by default.",
         ),
         click.option(
             "--held-back",

@@ -133,7 +133,6 @@ class Request(Learning):
     changes="Random changes of images under which an answer stays right: crop, flip, cutout.",
     batch=128,
     rate=1e-3,
-    rounded=1 / 3,
 )
 @option_of("preset", "How neurons fire: a preset of `snnc convert`; balanced by default.")
 @option_of("pipeline")

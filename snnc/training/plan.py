@@ -49,7 +49,7 @@ class Plan:
     def of_epochs(cls, timesteps: Sequence[int], recipe: Recipe, rows: int) -> Plan:
         """Return the plan for passes over so many training rows, for each T."""
         each = max(1, round((recipe.epochs or 0) * rows / min(recipe.batch, rows)))
-        second = round(each * recipe.rounded)
+        second = round(each * recipe.second_share)
         return cls(dict.fromkeys(timesteps, (each - second, second)))
 
     @classmethod
@@ -64,7 +64,7 @@ class Plan:
         seconds = 60 * (recipe.minutes or 0)
         shares = {T: 1 / math.sqrt(T) for T in timesteps}
         whole = sum(shares.values())
-        parts = (1 - recipe.rounded, recipe.rounded)
+        parts = (1 - recipe.second_share, recipe.second_share)
         steps: dict[int, tuple[int, int]] = {}
         for T in timesteps:
             first, second = (
@@ -115,7 +115,7 @@ def precision(recipe: Recipe, timed: Callable[[bool], Speed]) -> tuple[bool, Spe
         recipe: how to train.
         timed: measures that stage, in bfloat16 or in float32.
     """
-    if recipe.precision != "auto" or not recipe.rounded:
+    if recipe.precision != "auto" or not recipe.second_share:
         return recipe.precision == "bfloat16", None
     speeds = {half: timed(half) for half in (False, True)}
     chosen = speeds[True].step < FASTER * speeds[False].step

@@ -25,6 +25,9 @@ LOSSES: Mapping[str, str] = {
 LEARNABLE = ("weights", "biases", "thresholds", "floors", "starts", "norms")
 """What can be learned; batch normalisations are ``norms``, initial potentials ``starts``."""
 
+ROUNDED, FINISHED = 0.1, 1 / 3
+"""Share of the second stage: where it changes little of what the first has reached, and where it finishes."""
+
 INTEGERS_RATE = 1e-4
 """Largest rate of the second stage where a first one came before: the network is good already, and a step of
 Adam moves all of its weights at once."""
@@ -68,7 +71,8 @@ class Recipe:
         augment: of images: ``crop`` (random shifts), ``flip`` (left and right), ``alternate`` (the same, each
             image in turn), ``cutout``.
         fine_skip: whether identity branches get graded populations of more levels, where a preset has none.
-        rounded: share of the time for the second stage, which trains the integers that are deployed.
+        rounded: share of the time for the second stage, which trains the integers that are deployed; ``None``
+            for a tenth, and for a third where it finishes.
         finish: how the second stage goes back through the steps of neurons that may send fewer spikes a step
             than they have levels; ``None`` for networks of one pass.
         held_back: share of the training rows that decide, at most ``MOST_HELD``.
@@ -96,7 +100,7 @@ class Recipe:
     learn: tuple[str, ...] = LEARNABLE
     augment: tuple[str, ...] = ()
     fine_skip: bool = False
-    rounded: float = 1 / 3
+    rounded: float | None = None
     finish: str | None = None
     held_back: float = 0.1
     seed: int = 0
@@ -125,7 +129,7 @@ class Recipe:
                 raise UsageError(f"{name} must lie between 0 and 1, not {getattr(self, name)!r}")
         if not isinstance(self.fine_skip, bool):
             raise UsageError(f"fine_skip must be true or false, not {self.fine_skip!r}")
-        if not (_is_number(self.rounded) and 0 <= self.rounded <= 1):
+        if not (_is_number(self.second_share) and 0 <= self.second_share <= 1):
             raise UsageError(f"rounded must lie in 0 to 1, not {self.rounded!r}")
         for name, least in (("batch", 2), ("seed", 0)):
             value = getattr(self, name)
@@ -167,7 +171,7 @@ class Recipe:
             raise UsageError(
                 f"density must lie between 0 and 1, not {self.density!r}: leave it out for all weights"
             )
-        if self.rounded == 1 or "weights" not in self.learn:
+        if self.second_share == 1 or "weights" not in self.learn:
             raise UsageError(
                 "density takes weights out while the first stage learns them: leave rounded below 1, and "
                 "weights among what is learned"
@@ -203,20 +207,27 @@ class Recipe:
             )
         if self.density is not None:
             raise UsageError("channels and density both make the network sparse: leave one of them out")
-        if self.rounded == 1 or "weights" not in self.learn:
+        if self.second_share == 1 or "weights" not in self.learn:
             raise UsageError(
                 "channels are taken out while the first stage learns weights: leave rounded below 1, and "
                 "weights among what is learned"
             )
 
+    @property
+    def second_share(self) -> float:
+        """Share of the time for the second stage."""
+        if self.rounded is not None:
+            return self.rounded
+        return ROUNDED if self.finish is None else FINISHED
+
     def of_integers(self) -> Recipe:
         """Return the recipe of the second stage: slow, but where most is still to be learned."""
-        alone = self.rounded == 1 or self.finish is not None
+        alone = self.second_share == 1 or self.finish is not None
         return self if alone else replace(self, rate=min(self.rate, INTEGERS_RATE))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {item.name: asdict(self)[item.name] for item in fields(self)}
+        return {**{item.name: asdict(self)[item.name] for item in fields(self)}, "rounded": self.second_share}
 
 
 def read_losses(text: str) -> dict[str, float]:

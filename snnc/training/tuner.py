@@ -272,7 +272,7 @@ class Tuner:
                 found = Plan.of_epochs(self.timesteps, recipe, len(self.rows.trained))
             else:
                 integers = levels = timed(bfloat16) if levels is None else levels
-                if recipe.rounded:
+                if recipe.second_share:
                     lowered, _ = bare.run(start, replace(context, diagnostics=[], findings={}))
                     integers = self._timed(lesson, self._integers(lowered))
                 found = Plan.of_minutes(self.timesteps, recipe, (levels, integers))
