@@ -72,3 +72,10 @@ def spike_prices(graph: SnnGraph, source: ann.AnnGraph, device: str) -> dict[str
         node.name: torch.from_numpy((reach[node.name] / macs).astype(np.float32)).to(device)
         for node in graph.of_type(IntegrateFire)
     }
+
+
+def fewest_levels(graph: ann.AnnGraph, timesteps: int) -> int:
+    """Return T M, the levels in T steps, of the activation that has the fewest; 1 where none has any."""
+    rectifiers = [node.levels for node in graph.of_type(ann.Relu) if node.threshold is not None]
+    others = [node.levels for node in graph.of_type(ann.Levelled) if node.step is not None]
+    return timesteps * min([*rectifiers, *others], default=1)

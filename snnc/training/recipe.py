@@ -62,8 +62,8 @@ class Recipe:
         minutes: how long to train, by the clock, all numbers of steps together; ``None`` with ``epochs``.
         epochs: passes over the training rows instead, for each number of steps.
         batch: rows per gradient.
-        rate: largest learning rate of the first stage; of the second, where none came before, or where it
-            finishes.
+        rate: largest learning rate, in the first stage over the root of the levels; in the second of its own
+            where none came before, or where it finishes.
         losses: weight of each loss; empty for the divergence (or squared error) and a tenth of the labels.
         temperature: of ``kl`` and ``hta-kl``.
         head: cumulative probability of the classes that ``hta-kl`` takes for likely.

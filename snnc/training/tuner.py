@@ -17,6 +17,7 @@ CVPR 2018.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -45,7 +46,13 @@ from snnc.training.judge import Judge, Measure
 from snnc.training.kept import Kept
 from snnc.training.learner import Learner
 from snnc.training.lesson import Lesson
-from snnc.training.lesson_parts import compared_layers, judged_tasks, loss_weights, spike_prices
+from snnc.training.lesson_parts import (
+    compared_layers,
+    fewest_levels,
+    judged_tasks,
+    loss_weights,
+    spike_prices,
+)
 from snnc.training.lowering import (
     FINE,
     QUANTISE,
@@ -319,7 +326,9 @@ class Tuner:
         T = context.timesteps
         self.recipe.check_turns(steps, lesson.weights)
         network = self._levels(lesson, self._normalised(lesson, start), T)
-        learner = Learner(network, self.recipe)
+        # The fewer levels, the farther the network is from its source.
+        rate = self.recipe.rate / math.sqrt(fewest_levels(start, T))
+        learner = Learner(network, replace(self.recipe, rate=rate))
         learner.take_statistics(lesson.statistics())
         self._run(f"T = {T}, levels", learner, lesson, steps, f"T{T}.levels.pt")
         fold = Pipeline.parse("fold-batchnorm", PASSES)
