@@ -42,7 +42,7 @@ import numpy as np
 
 from snnc.compensation.level_choice import choose_levels, rungs, spikes
 from snnc.compensation.limits import Limiter
-from snnc.compensation.reader_weights import squared_weights
+from snnc.compensation.reader_weights import is_answer, squared_weights
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
 from snnc.cores import available_cores
 from snnc.diagnostics import COARSE_SOFTMAX, UNSEEN_RANGE, Diagnostic
@@ -352,8 +352,17 @@ class ClipActivations:
                     context.diagnostics.append(_unseen(node, float(values.flat[0])))
             if (read := graph.seen_as(node.name)) != node.name:
                 values = samples[read].values
-            weights = squared_weights(graph, node.name)
-            measured.append(Measured(node, values, sample.minimum, sample.maximum, sample.rows, weights))
+            measured.append(
+                Measured(
+                    node,
+                    values,
+                    sample.minimum,
+                    sample.maximum,
+                    sample.rows,
+                    squared_weights(graph, node.name),
+                    is_answer(graph, node.name),
+                )
+            )
         reach = levels * context.timesteps
         if all(isinstance(node, COUNT_FUNCTIONS) for node in nodes):
             reach = self._finer(levels, context)

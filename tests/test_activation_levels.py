@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snnc.ir.ann import Pointwise
 from snnc.ir.function import IDENTITY, Function
 from snnc.ir.graph import FloatArray, IntArray
-from snnc.numerics.step_functions import Levels, StepFunction, choose_levels, step_function
+from snnc.numerics.step_functions import (
+    Levels,
+    Measured,
+    StepFunction,
+    carried,
+    choose_levels,
+    step_function,
+)
 from snnc.numerics.thresholds import Method
 
 NONE = np.zeros((0, 1), np.float32)
@@ -169,3 +177,46 @@ def test_the_identity_rounds() -> None:
     table = step_function(IDENTITY, levels, -np.ones(1, np.float32), np.ones(1, np.float32))
     assert isinstance(table, StepFunction)
     np.testing.assert_allclose(table.breakpoints, [[-1.75, -1.25, -0.75, -0.25, 0.25, 0.75, 1.25, 1.75]])
+
+
+def gate(program: str = "sigmoid") -> Pointwise:
+    text, constants = PROGRAMS[program]
+    return Pointwise(name="gate", inputs=("x",), shape=(2,), program=text, constants=constants)
+
+
+def levels_of(node: Pointwise, x: FloatArray, *, answers: bool, reach: int = 255) -> Pointwise:
+    """Levels for arguments of eight rows, (2, samples)."""
+    y = node.function(x.astype(np.float64)).astype(np.float32)
+    measured = Measured(node, y, x.min(axis=1), x.max(axis=1), 8, None, answers)
+    (found,) = carried([measured], reach, common=False, method=Method.MSE)
+    assert isinstance(found, Pointwise)
+    assert found.step is not None
+    return found
+
+
+def test_a_probability_that_is_an_answer_may_become_certain() -> None:
+    """Rows on which a detector finds nothing do not cut off what it says where there is something."""
+    x = np.random.default_rng(0).normal(-6, 0.5, (2, 800)).astype(np.float32)
+    whole = levels_of(gate(), x, answers=True)
+    np.testing.assert_allclose(whole.highest * whole.step, 1, rtol=1e-6)
+    assert counted(StepFunction(whole.breakpoints, whole.step_values), np.full((2, 1), 9.0)).min() == 255
+    seen = levels_of(gate(), x, answers=False)
+    assert (seen.highest * seen.step < 0.1).all()
+    few = levels_of(gate(), x, answers=True, reach=15)
+    assert (few.highest * few.step < 0.1).all()
+
+
+def test_what_never_ends_is_as_wide_as_it_was_seen() -> None:
+    x = np.random.default_rng(1).normal(0, 1, (2, 800)).astype(np.float32)
+    for program in ("silu", "leaky"):
+        one, other = (levels_of(gate(program), x, answers=each).step for each in (True, False))
+        np.testing.assert_array_equal(one, other)
+
+
+@given(st.integers(0, 99), st.sampled_from(["sigmoid", "tanh", "softsign"]), st.floats(0.5, 8))
+def test_levels_of_one_sign_at_most_lie_beyond_the_end(seed: int, program: str, width: float) -> None:
+    x = np.random.default_rng(seed).normal(0, width, (2, 80)).astype(np.float32)
+    found = levels_of(gate(program), x, answers=False)
+    assert found.step is not None
+    shorter = min(side for side in (found.highest, -found.lowest) if side)
+    assert (shorter * found.step <= 1 + 1e-6).all()

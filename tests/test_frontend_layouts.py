@@ -12,13 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snnc.backends import load_simulator
+from snnc.compiler import Options, convert
 from snnc.errors import InputError
 from snnc.frontend import read_onnx
 from snnc.frontend.layout import layout_of
 from snnc.frontend.views import PADDED, find_cut, row_major
 from snnc.ir import ann
 from snnc.ir.layout import InputLayout
-from tests.onnx_models import check_equal, kinds, model, node, normal, saved
+from snnc.simulation.ann_reference import run_ann
+from tests.onnx_models import check_equal, kinds, model, node, normal, relative_error, saved
 
 TO_NCHW = {"perm": [0, 3, 1, 2]}
 TO_NHWC = {"perm": [0, 2, 3, 1]}
@@ -342,3 +345,37 @@ def test_any_slice_with_zeros_around_is_found(cut: CutCase) -> None:
     y = np.pad(taken, list(zip(found.before, found.after, strict=True)))
     y = y.transpose(sorted(range(y.ndim), key=lambda axis: found.axes[axis]))
     assert np.array_equal(y.reshape(expected.shape), expected)
+
+
+def states(tmp_path: Path) -> Path:
+    """A gate on a cell, of states as exporters stack them: hidden and cell along the last axis."""
+    constants: dict[str, Any] = {"axes": np.array([0, 1, 2, 3]), "steps": np.ones(4, np.int64)}
+    nodes = []
+    for kind, name in enumerate("hc"):
+        constants[f"{name}.from"] = np.array([0, kind, 0, kind])
+        constants[f"{name}.to"] = np.array([2**31 - 1, kind + 1, 2**31 - 1, kind + 1])
+        nodes.append(node("Slice", f"x {name}.from {name}.to axes steps", f"{name}.cut"))
+        nodes.append(node("Squeeze", f"{name}.cut squeezed", name))
+    constants |= {"squeezed": np.array([1, 3]), "w": normal(6, 6)}
+    nodes += [node("MatMul", "h w", "g"), node("Sigmoid", "g", "gate"), node("Mul", "gate c")]
+    return saved(tmp_path, model(nodes, ["N", 2, 6, 2], constants))
+
+
+def test_states_that_are_cut_apart_are_features(tmp_path: Path) -> None:
+    path = states(tmp_path)
+    source = read_onnx(path)
+    assert source.layout == InputLayout.plain((2, 6, 2), (24,))
+    x = np.random.default_rng(0).standard_normal((3, 2, 6, 2)).astype(np.float32)
+    assert relative_error(source, x) < 1e-4
+
+
+def test_states_of_different_ranges_have_units_of_their_own(tmp_path: Path) -> None:
+    """A cell of hundreds rounds what lies between -1 and 1 away where they share a unit."""
+    x = np.random.default_rng(1).uniform(-1, 1, (400, 2, 6, 2)).astype(np.float32)
+    x[:, 1, :, 1] *= 300
+    path = states(tmp_path)
+    artefact = convert(path, x, Options(1, "precise", threads=1)).artefact
+    trace = artefact.simulator(load_simulator("numba", 1)).run(artefact.graph, artefact.encode(x), 1)
+    wanted, _ = run_ann(read_onnx(path).graph, read_onnx(path).layout.to_canonical(x))
+    error = artefact.decode(trace, x)["y"] - wanted
+    assert np.square(error).mean() < 1e-3 * np.square(wanted).mean()

@@ -1,14 +1,30 @@
-"""What the readers of an activation make of an error of each of its channels."""
+"""Who reads an activation: what they make of an error of each of its channels, and whether any computes."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.ir.ann import AnnGraph, AveragePool, Convolution, Linear, MaxPool, Reshape
+from snnc.ir.ann import (
+    Add,
+    AnnGraph,
+    AveragePool,
+    Concat,
+    Convolution,
+    Gather,
+    Linear,
+    MaxPool,
+    Pad,
+    Reshape,
+    Slice,
+)
 
 PASSING = (AveragePool, MaxPool, Reshape)
 """Nodes that hand the error of a channel on, by the same factor for all channels."""
+
+
+MOVING = (Add, Concat, Gather, Pad, Reshape, Slice)
+"""Nodes that move values, or put them beside others."""
 
 
 def squared_weights(graph: AnnGraph, name: str) -> NDArray[np.float64] | None:
@@ -42,6 +58,23 @@ def squared_weights(graph: AnnGraph, name: str) -> NDArray[np.float64] | None:
                 return None
             total += found.reshape(channels, -1).sum(axis=1)  # positions of a map that was made flat
     return total
+
+
+def is_answer(graph: AnnGraph, name: str) -> bool:
+    """Say whether the values of a node are answers as they are, behind nothing but moves and sums."""
+    open_ends, seen = [name], {name}
+    while open_ends:
+        now = open_ends.pop()
+        readers = graph.consumers[now]
+        if not readers and now not in graph.outputs:
+            return False
+        for reader in readers:
+            if not isinstance(reader, MOVING):
+                return False
+            if reader.name not in seen:
+                seen.add(reader.name)
+                open_ends.append(reader.name)
+    return True
 
 
 def _by_input(reader: Convolution | Linear) -> NDArray[np.float64]:

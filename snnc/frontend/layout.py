@@ -52,6 +52,8 @@ def layout_of(index: Index, source_shape: Shape) -> InputLayout | None:
         order = sorted(range(inner.ndim), key=lambda axis: -strides[axis] if strides[axis] else -inner.size)
         grid = tuple(inner.shape[axis] for axis in order)
         return InputLayout(source_shape, grid, tuple(order.index(axis) for axis in range(inner.ndim)))
+    if inner.ndim == 1:  # a vector among others, as states are: every value is a feature of its own
+        return InputLayout.plain(source_shape, (math.prod(source_shape),))
     units = [math.prod(source_shape[axis + 1 :]) for axis in range(len(source_shape))]
     for axes in itertools.permutations(range(len(source_shape))):
         fits = len(axes) == inner.ndim and all(

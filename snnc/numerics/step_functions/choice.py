@@ -28,6 +28,7 @@ class Measured:
         low, high: (channels,) float32, range of what is sampled for it: the arguments of a function.
         rows: how many rows the values are from, as many of each, row by row.
         weights: (channels,), see :func:`snnc.numerics.reach.chosen_reach`.
+        answers: whether it is an answer as it is, moved at most.
     """
 
     node: Levelled
@@ -36,11 +37,15 @@ class Measured:
     high: FloatArray
     rows: int = 1
     weights: Real | None = None
+    answers: bool = False
 
     @property
     def key(self) -> str:
         """Digest of all that its levels depend on: the steps of an unrolled cell may be measured alike."""
-        arrays, found = [self.values, self.low, self.high], hashlib.sha256(b"%d" % self.node.channels)
+        arrays, found = (
+            [self.values, self.low, self.high],
+            hashlib.sha256(b"%d %d" % (self.node.channels, self.answers)),
+        )
         if self.weights is not None:
             arrays.append(self.weights)
         if isinstance(self.node, Pointwise):
@@ -56,6 +61,10 @@ def carried(
     measured: Sequence[Measured], reach: int, *, common: bool, method: Method, percentile: float = 99.9
 ) -> list[Levelled]:
     """Return activations with levels of one range; each with a step function where it is a function.
+
+    A function that comes to an end on either side, as a sigmoid does, wastes no levels beyond it. Where it is
+    an answer, and levels are many, they reach up to there whatever the rows show: of what a detector looks
+    for, few rows may hold any, and a probability that is cut off there is wrong when it matters.
 
     Where a step function would have more breakpoints than fit, as one that falls and rises may, all get fewer
     levels.
@@ -79,6 +88,9 @@ def carried(
         for each in measured
     ]
     own = not common and len(measured) == 1 and isinstance(measured[0].node, Pointwise)
+    known = [curve for curve in curves if curve is not None]
+    bounds = _bounds(known, own=own) if len(known) == len(curves) else None
+    whole = all(each.answers for each in measured) and all(curve.saturates for curve in known)
     values = [np.nan_to_num(each.values, posinf=0, neginf=0) for each in measured]
     pooled = values[0] if own else np.concatenate([each.reshape(1, -1) for each in values], axis=1)
     by_row = values[0].reshape(len(values[0]), measured[0].rows, -1) if own else _together(measured, values)
@@ -92,6 +104,8 @@ def carried(
             percentile=percentile,
             by_row=by_row,
             weights=measured[0].weights if own else None,
+            bounds=bounds,
+            whole=whole,
         )
         found = [_with_levels(each.node, levels, curve) for each, curve in zip(measured, curves, strict=True)]
         kept = [node for node in found if not isinstance(node, int)]
@@ -105,6 +119,12 @@ def carried(
             )
         width = levels.highest - levels.lowest
         most = max(1, min(width - 1, width * MOST_BREAKPOINTS // changes))
+
+
+def _bounds(curves: Sequence[Curve], *, own: bool) -> tuple[Real, Real]:
+    """Return the bounds of a function by channel, or of all that share a unit in one number."""
+    low, high = (np.concatenate(each) for each in zip(*(curve.bounds for curve in curves), strict=True))
+    return (low, high) if own else (low.min(keepdims=True), high.max(keepdims=True))
 
 
 def _together(measured: Sequence[Measured], values: Sequence[FloatArray]) -> FloatArray | None:

@@ -27,6 +27,9 @@ REACHES = (2.0**30, 4.0, 1.0, 0.0)
 """By how many times its width the range of the arguments is widened on either side: the first for which the
 step function has no more breakpoints than fit. Beyond, the count stays what it is there."""
 
+SATURATED, ALMOST = 2.0**10, 0.01
+"""By how many times its width the range is widened where a function has come to its end, but for a share."""
+
 CHANNELS = 64
 """Whose counts are computed at once."""
 
@@ -92,6 +95,19 @@ class Curve:
         below, above = least[:, None] - width * far[::-1], most[:, None] + width * far
         x = np.concatenate([below, least[:, None] + width * inside, above], axis=1)
         return cls(function, x, _defined(function(x)), np.concatenate([far[::-1], 0 * inside, far]))
+
+    @property
+    def bounds(self) -> tuple[Real, Real]:
+        """The least and the largest value, (channels,) or (1,) each."""
+        return self.y.min(axis=1), self.y.max(axis=1)
+
+    @property
+    def saturates(self) -> bool:
+        """Whether the function comes to an end on either side."""
+        low, high = self.bounds
+        near = self.y[:, self.reach <= SATURATED]
+        lacking = np.maximum(near.min(axis=1) - low, high - near.max(axis=1))
+        return bool((lacking <= ALMOST * (high - low)).all())
 
     def stepped(self, levels: Levels) -> StepFunction | int:
         """Return its counts, or how often they change where that is more than may be."""

@@ -59,6 +59,8 @@ def choose_levels(
     percentile: float = 99.9,
     by_row: FloatArray | None = None,
     weights: Real | None = None,
+    bounds: tuple[Real, Real] | None = None,
+    whole: bool = False,
 ) -> Levels:
     """Return the levels that carry activations with the least squared error.
 
@@ -72,6 +74,9 @@ def choose_levels(
         by_row: (channels, rows, positions), or (1, rows, positions) if all share a step: the values, where it
             is known which row they are from.
         weights: (channels,), see :func:`snnc.numerics.reach.chosen_reach`.
+        bounds: (channels,) or (1,) each, the least and the largest value that there can be, beyond which no
+            levels are wasted.
+        whole: whether levels, where they are many, reach up to the bounds, whatever was seen.
     """
     channels = len(values)
     values = values.reshape(1, -1) if common else values
@@ -90,6 +95,10 @@ def choose_levels(
             step = _reach(by_row, lowest, highest, weights).of(step)
         else:
             step = step * _headroom(values, lowest, highest)
+    if bounds is not None:
+        limit = _reaching(*bounds, lowest, highest)
+        takes_all = whole and highest - lowest >= MANY_LEVELS
+        step = np.where(limit > 0, limit if takes_all else np.minimum(step, limit), step)
     alive = step > 0
     step = np.where(alive, step, step[alive].max(initial=0) or 1 / (highest - lowest))
     if highest - lowest == 2 * reach:
