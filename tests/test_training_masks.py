@@ -283,7 +283,7 @@ def test_a_sparse_run_goes_on_to_the_same_bits(
         ({"rounded": 1.0}, "density takes weights out while the first stage learns them"),
         ({"learn": ("thresholds",)}, "density takes weights out while the first stage learns them"),
         ({"options": Options(preset="fast", threads=1)}, "compensate"),
-        ({"reverse": True}, "reverse needs 60 steps of the first stage for its turns, and there are 23"),
+        ({"reverse": True}, "reverse needs 60 steps of the first stage for its turns, and there are 31"),
         ({"reverse": True, "density": None}, "reverse lets a sparse network teach: give a density, too"),
         ({"reverse": True, "regrow": "none"}, "give regrow gradient or random"),
     ],

@@ -74,3 +74,21 @@ def test_measures_are_ordered_by_right_answers_and_then_by_the_error() -> None:
     assert Judge.__name__ == "Judge"
     assert torch.get_num_threads() >= 1
     assert snnc.tune is tune
+
+
+def test_the_nearer_a_network_is_to_its_source_the_smaller_its_steps() -> None:
+    recipe = Recipe(epochs=1, rate=1e-3)
+    assert recipe.of_levels(1).rate == 1e-3
+    assert recipe.of_levels(4).rate == pytest.approx(5e-4)
+    assert Recipe(epochs=1, rate=1e-3, density=0.1).of_levels(15).rate == 1e-3
+    assert Recipe(epochs=1, rate=1e-3, channels=0.5).of_levels(15).rate == 1e-3
+    assert recipe.of_integers().rate == 1e-4
+    assert Recipe(epochs=1, rate=1e-5).of_integers().rate == 1e-5
+    assert Recipe(epochs=1, rate=1e-3, finish="rate").of_integers().rate == 1e-3
+    assert Recipe(epochs=1, rate=1e-3, rounded=1.0).of_integers().rate == 1e-3
+
+
+def test_weights_grow_again_by_default_and_channels_do_not() -> None:
+    assert Recipe(epochs=1, density=0.1).as_dict()["regrow"] == "gradient"
+    assert Recipe(epochs=1, channels=0.5).as_dict()["regrow"] == "none"
+    assert Recipe(epochs=1, channels=0.5, regrow="random").as_dict()["regrow"] == "random"

@@ -34,7 +34,7 @@ class Learning:
     metrics: Path | None
     precision: str
     density: float | None
-    regrow: str
+    regrow: str | None
     device: str
     seed: int
     threads: int | None
@@ -166,9 +166,8 @@ def learning_options(
         click.option(
             "--regrow",
             type=click.Choice(["gradient", "random", "none"]),
-            default="gradient",
-            show_default=True,
-            help="Of a sparse network: what grows again in the place of what drops.",
+            help="Of a sparse network: what grows again in the place of what drops; by default those weights "
+            "that have the largest gradient, and no channels.",
         ),
         click.option(
             "--precision",

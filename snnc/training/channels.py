@@ -104,11 +104,11 @@ class Gates(nn.Module):
         Args:
             groups: which go together.
             graph: the network that is trained; a channel that never fires there stays out.
-            recipe: its ``channels``, ``channel_score`` and ``regrow``.
+            recipe: its ``channels``, ``channel_score`` and ``regrowth``.
         """
         super().__init__()
         self.share = recipe.channels or 0.0
-        self.score, self.regrow = recipe.channel_score, recipe.regrow
+        self.score, self.regrow = recipe.channel_score, recipe.regrowth
         self.layers = [torch.from_numpy(members) for members in groups.layers]
         fires = torch.ones(groups.sets, dtype=torch.bool)
         self._names: dict[str, str] = {}

@@ -66,10 +66,10 @@ class Masks:
         Args:
             graph: the network, if its masks may change.
             weights: node, name in the state, and parameter of all weights that learn.
-            recipe: its ``density``, ``regrow`` and ``reverse``.
+            recipe: its ``density``, ``regrowth`` and ``reverse``.
         """
         self.density = None if graph is None else recipe.density
-        self.regrow = recipe.regrow
+        self.regrow = recipe.regrowth
         self.reverse = recipe.reverse
         self.opening = False
         self.masks: list[Mask] = []

@@ -82,8 +82,8 @@ class Recipe:
             and it is faster, which is measured.
         density: share of the weights of a layer that stay; ``None`` for all. :mod:`snnc.training.masks` says
             how they are chosen.
-        regrow: which weights grow again in the place of the smallest: those of the largest ``gradient``,
-            ``random`` ones, or ``none``. Likewise channels.
+        regrow: which weights or channels grow again in the place of the smallest: those of the largest
+            ``gradient``, ``random`` ones, or ``none``; ``None`` for ``gradient`` of weights, and no channels.
         reverse: whether, in turns, the sparse network teaches a denser one, which it is pruned from again.
         channels: share of the channels of every layer that are taken out, rounded down; ``None`` for none.
             :mod:`snnc.training.channels` says how they are chosen.
@@ -107,7 +107,7 @@ class Recipe:
     device: str = "cpu"
     precision: str = "auto"
     density: float | None = None
-    regrow: str = "gradient"
+    regrow: str | None = None
     reverse: bool = False
     channels: float | None = None
     channel_score: str = "gradient"
@@ -141,7 +141,7 @@ class Recipe:
                 raise UsageError(f"{name} {unknown[0]!r} is unknown; known: {', '.join(known)}")
         for name, known_ in (
             ("precision", PRECISIONS),
-            ("regrow", REGROWTHS),
+            ("regrow", (None, *REGROWTHS)),
             ("channel_score", CHANNEL_SCORES),
             ("finish", (None, *FINISHES)),
         ):
@@ -214,11 +214,27 @@ class Recipe:
             )
 
     @property
+    def regrowth(self) -> str:
+        """What grows again in the place of what is taken out."""
+        if self.regrow is not None:
+            return self.regrow
+        return "gradient" if self.channels is None else "none"
+
+    @property
     def second_share(self) -> float:
         """Share of the time for the second stage."""
         if self.rounded is not None:
             return self.rounded
         return ROUNDED if self.finish is None else FINISHED
+
+    def of_levels(self, levels: int) -> Recipe:
+        """Return the recipe of the first stage: the nearer a network is to its source, the slower.
+
+        Args:
+            levels: T M. With few of them it is far, and without most of its weights or channels with any.
+        """
+        whole = self.density is None and self.channels is None
+        return replace(self, rate=self.rate / math.sqrt(levels)) if whole else self
 
     def of_integers(self) -> Recipe:
         """Return the recipe of the second stage: slow, but where most is still to be learned."""
@@ -227,7 +243,8 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {**{item.name: asdict(self)[item.name] for item in fields(self)}, "rounded": self.second_share}
+        found = {item.name: asdict(self)[item.name] for item in fields(self)}
+        return {**found, "rounded": self.second_share, "regrow": self.regrowth}
 
 
 def read_losses(text: str) -> dict[str, float]:

@@ -17,7 +17,6 @@ CVPR 2018.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -326,9 +325,7 @@ class Tuner:
         T = context.timesteps
         self.recipe.check_turns(steps, lesson.weights)
         network = self._levels(lesson, self._normalised(lesson, start), T)
-        # The fewer levels, the farther the network is from its source.
-        rate = self.recipe.rate / math.sqrt(fewest_levels(start, T))
-        learner = Learner(network, replace(self.recipe, rate=rate))
+        learner = Learner(network, self.recipe.of_levels(fewest_levels(start, T)))
         learner.take_statistics(lesson.statistics())
         self._run(f"T = {T}, levels", learner, lesson, steps, f"T{T}.levels.pt")
         fold = Pipeline.parse("fold-batchnorm", PASSES)
