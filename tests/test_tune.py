@@ -33,10 +33,13 @@ if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed (extra snnc[train])", allow_module_level=True)
 
 
+import torch
+
 from snnc.training import losses, verification
 from snnc.training import stage as stages
 from snnc.training import tuner as tuners
 from snnc.training.ann_network import AnnNetwork
+from snnc.training.augmentation import augmented
 from snnc.training.judge import Judge, Measure
 from snnc.training.learner import Learner
 from snnc.training.recipe import Recipe
@@ -306,6 +309,24 @@ def test_a_price_on_activity_saves_operations(material: Material) -> None:
         spikes[price] = sum(int(each.sum()) for each in counts(artefact, material.x[:40]).values())
     assert 0.0 in spikes
     assert 20.0 not in spikes or spikes[20.0] < 0.9 * spikes[0.0]
+
+
+def test_a_mixed_image_is_made_of_two() -> None:
+    """Image i is 1 in channel i alone: its channels tell what a mixture is made of."""
+    x = torch.eye(6)[:, :, None, None].expand(6, 6, 2, 2)
+    found = augmented(x, ("mix",), torch.Generator().manual_seed(0))
+    shares = found[:, :, 0, 0]
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(6))
+    assert bool(((shares > 0).sum(dim=1) <= 2).all())
+    assert bool((shares.diagonal() > 0).all())
+    assert bool((shares.diagonal() < 1).any())
+    assert torch.equal(found, shares[:, :, None, None].expand(6, 6, 2, 2))
+
+
+def test_mixed_images_have_no_labels(material: Material) -> None:
+    assert run(material, augment=("mix",), epochs=0.4).results[1].tuned is not None
+    with pytest.raises(UsageError, match="augment mix puts images together that have no label"):
+        run(material, augment=("mix",), labels=material.y, epochs=0.4)
 
 
 def test_augmentation_is_for_images(material: Material) -> None:

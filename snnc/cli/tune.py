@@ -130,7 +130,8 @@ class Request(Learning):
     loss="kl, hta-kl, squared, labels, anytime, features, attention, activity. By default kl (or squared, of "
     "numbers), with a tenth of labels.",
     augment="none",
-    changes="Random changes of images under which an answer stays right: crop, flip, cutout.",
+    changes="Random changes of images under which an answer stays right: crop, flip, cutout; or mix, for "
+    "which the source alone has an answer.",
     batch=128,
     rate=1e-3,
 )

@@ -1,4 +1,8 @@
-"""Random changes of images under which an answer stays right, (batch, channels, height, width)."""
+"""Random changes of images, (batch, channels, height, width).
+
+An answer stays right under all of them but ``mix``, to whose images only a teacher has answers: Beyer et al.,
+"Knowledge Distillation: A Good Teacher is Patient and Consistent", CVPR 2022, section 3.
+"""
 
 # Where torch is absent, the checkers see its names as Any.
 # pyright: reportMissingImports=false
@@ -45,6 +49,8 @@ def augmented(
         x = torch.where(turned[:, None, None, None], x.flip(3), x)
     if "cutout" in names:
         x = _holed(x, generator)
+    if "mix" in names:
+        x = _mixed(x, generator)
     return x
 
 
@@ -64,6 +70,13 @@ def _shifted(x: Tensor, generator: torch.Generator) -> Tensor:
         torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
     ]
     return found.permute(0, 3, 1, 2)
+
+
+def _mixed(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return ``s x + (1 - s) x'`` with another image ``x'`` of the batch and any share ``s`` for each."""
+    share = torch.rand(len(x), generator=generator).reshape(-1, 1, 1, 1)
+    other = torch.randperm(len(x), generator=generator)
+    return share * x + (1 - share) * x[other]
 
 
 def _holed(x: Tensor, generator: torch.Generator) -> Tensor:

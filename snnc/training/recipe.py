@@ -45,7 +45,7 @@ REGROWTHS = ("gradient", "random", "none")
 
 CHANNEL_SCORES = ("gradient", "potential")
 
-AUGMENTATIONS = ("crop", "flip", "alternate", "cutout")
+AUGMENTATIONS = ("crop", "flip", "alternate", "cutout", "mix")
 
 DISTILLED = frozenset({"kl", "hta-kl", "squared", "features", "attention"})
 """Losses that compare with a teacher."""
@@ -178,6 +178,18 @@ class Recipe:
             )
         if self.reverse and self.regrow == "none":
             raise UsageError("reverse lets weights grow again in turns: give regrow gradient or random")
+
+    def check_mix(self, losses: Collection[str]) -> None:
+        """Refuse to mix images that are learned with labels.
+
+        Raises:
+            UsageError: saying what to leave out.
+        """
+        if "mix" in self.augment and "labels" in losses:
+            raise UsageError(
+                "augment mix puts images together that have no label of their own: leave it out, or lower "
+                "losses without labels, such as kl alone"
+            )
 
     def check_turns(self, steps: int, losses: Collection[str]) -> None:
         """Refuse reverse distillation where a stage has no room for turns, or nothing is distilled.

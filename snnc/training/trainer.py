@@ -207,6 +207,7 @@ class Trainer:
             asked = self.teacher.answering(output)
             targets = self._answers(held, output)
         weights = dict(self.recipe.losses) or (ALONE if self.teacher is None else TAUGHT)
+        self.recipe.check_mix(weights)
         usable = {"labels", "kl", "hta-kl"} if self.teacher is not None else {"labels"}
         if unknown := set(weights) - usable:
             cure = "needs a teacher" if unknown <= {"kl", "hta-kl"} else "does not train from nothing"

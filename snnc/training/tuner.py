@@ -195,6 +195,7 @@ class Tuner:
         tasks, errors = judged_tasks(self.tasks, targets)
         judge = Judge(held, targets, self.rows.labels_of(self.rows.held), tasks, errors)
         weights = loss_weights(self.recipe, tasks, self.rows.labels)
+        self.recipe.check_mix(weights)
         lowered, _ = bare.whole().run(clipped, replace(context, diagnostics=[], findings={}))
         if self.recipe.channels is not None:
             self._groups = ChannelGroups.find(lowered, clipped)
