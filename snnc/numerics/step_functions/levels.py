@@ -96,7 +96,9 @@ def choose_levels(
         else:
             step = step * _headroom(values, lowest, highest)
     if bounds is not None:
-        limit = _reaching(*bounds, lowest, highest)
+        # Bounds are those of a grid, between whose points a function may give a little more.
+        low, high = np.minimum(bounds[0], values.min(axis=1)), np.maximum(bounds[1], values.max(axis=1))
+        limit = _reaching(low, high, lowest, highest)
         takes_all = whole and highest - lowest >= MANY_LEVELS
         step = np.where(limit > 0, limit if takes_all else np.minimum(step, limit), step)
     alive = step > 0
