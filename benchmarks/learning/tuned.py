@@ -51,6 +51,7 @@ def measure(path: Path, test: tuple[Any, Any], threads: int) -> Row:
         "pipeline": artefact.metadata.pipeline,
         "recipe": recipe,
         "rows": findings["rows"],
+        "labels": bool(findings["labels"]),
         "steps": findings["steps"],
         "kept": findings["kept"],
         "epochs": round(sum(findings["steps"]) * recipe["batch"] / findings["rows"], 1),
@@ -62,12 +63,22 @@ def measure(path: Path, test: tuple[Any, Any], threads: int) -> Row:
 def lines(rows: Sequence[Row]) -> list[list[str]]:
     """Return the lines of the table: the last measurement of each network, setting and number of steps."""
     latest = {
-        (row["network"], row["recipe"]["fine_skip"], row["recipe"].get("density"), row["timesteps"]): row
+        (
+            row["network"],
+            row["recipe"]["fine_skip"],
+            row["recipe"].get("density"),
+            row.get("labels", True),
+            row["timesteps"],
+        ): row
         for row in rows
     }
     found = []
-    for (network, fine, density, timesteps), row in sorted(latest.items(), key=str):
-        options = [*(["fine skip"] if fine else []), *([f"density {density}"] if density else [])]
+    for (network, fine, density, labelled, timesteps), row in sorted(latest.items(), key=str):
+        options = [
+            *(["fine skip"] if fine else []),
+            *([f"density {density}"] if density else []),
+            *([] if labelled else [f"{row['rows']:,} rows without labels"]),
+        ]
         found.append(
             [
                 network,
