@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from snnc.compensation.reader_weights import squared_weights
-from snnc.ir.ann import Convolution, Linear, Relu
+from snnc.ir.ann import Convolution, Linear, Product, Relu
 from snnc.ir.graph import FloatArray
-from snnc.numerics.reach import FACTORS, SHARES, Reach, chosen_reach
-from snnc.numerics.thresholds import reach_beyond
+from snnc.numerics.reach import FACTORS, SHARES, UNFELT, WIDEST, Reach, cautious, chosen_reach
+from snnc.numerics.step_functions import Measured, carried
+from snnc.numerics.thresholds import Method, reach_beyond
 from snnc.passes.clip_activations import ClipActivations
 from snnc.pipeline import Context
 from snnc.simulation.reference import ReferenceSimulator
@@ -132,3 +133,30 @@ def test_the_pass_reaches_further_with_many_levels_alone() -> None:
     highest = rows.max(axis=(0, 2, 3))
     assert (thresholds[LEVELS] > 1.05 * highest).any()
     assert (thresholds[15] <= highest * 1.0001).all()
+
+
+@given(st.lists(st.floats(1e-6, 100), min_size=1, max_size=5), st.floats(0.1, 1000), st.integers(1, 5000))
+def test_caution_costs_what_is_not_felt(steps: list[float], size: float, rows: int) -> None:
+    step = np.array(steps)
+    power = np.square(size * step)
+    wide = cautious(step, power, rows)
+    assert (wide >= step).all()
+    assert (wide <= WIDEST * step).all()
+    assert (cautious(step, power, rows + 1) <= wide).all()
+    wider = wide > step
+    assert (wide[wider] ** 2 / 12 <= UNFELT * power[wider] * (1 + 1e-9)).all()
+
+
+def test_of_few_rows_a_product_reaches_further_than_it_was_seen() -> None:
+    values = np.random.default_rng(0).normal(0, 1, (3, 22, 50)).astype(np.float32)
+    node = Product(name="p", inputs=("a", "b"), shape=(3,))
+    reaches = []
+    for rows in (22, 11_000):
+        some = np.tile(values, (1, rows // 22, 1))
+        flat = some.reshape(3, -1)
+        measured = Measured(node, flat, flat.min(axis=1), flat.max(axis=1), rows)
+        (found,) = carried([measured], 1023, common=True, method=Method.MSE)
+        assert isinstance(found, Product)
+        assert found.step is not None
+        reaches.append(float(found.step[0]) * max(found.highest, -found.lowest))
+    assert reaches[0] > 1.5 * reaches[1]

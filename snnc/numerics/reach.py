@@ -31,6 +31,13 @@ FACTORS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0)
 CLEARLY = 0.98
 """By which factor the error must fall for a wider range to be taken."""
 
+UNFELT, UNFELT_OF_ROW = 1e-4, 2e-3
+"""Rounding, relative to the power of the values, that is not felt beside that of 8 bits; and the same times
+the number of rows."""
+
+WIDEST = 4.0
+"""Factor by which a range is widened out of caution, at most."""
+
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Shares of the widest range of a layer that every channel has at least, that are tried."""
 
@@ -51,6 +58,20 @@ class Reach:
         """Return steps, (channels,), so that as many levels of them reach as far as they should."""
         own = step.astype(np.float64)
         return np.maximum(own * self.factor, own.max(initial=0) * self.share)
+
+
+def cautious(step: Real, power: Real, rows: int) -> Real:
+    """Return steps, (channels,), that are wider where their rounding is not felt.
+
+    The fewer rows were seen, the more values will come that are larger.
+
+    Args:
+        step: (channels,), as it is.
+        power: (channels,), mean square of the values.
+        rows: how many were seen.
+    """
+    tolerated = min(UNFELT, UNFELT_OF_ROW / rows)
+    return np.clip(np.sqrt(12 * tolerated * power), step, WIDEST * step)
 
 
 def chosen_reach(

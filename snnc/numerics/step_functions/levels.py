@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnc.ir.graph import FloatArray
-from snnc.numerics.reach import MANY_LEVELS, Reach, Real, chosen_reach
+from snnc.numerics.reach import MANY_LEVELS, Reach, Real, cautious, chosen_reach
 from snnc.numerics.thresholds import LLOYD_ROUNDS, SCALES, Method
 
 SPLITTING_VALUES = 50_000
@@ -93,6 +93,8 @@ def choose_levels(
         step = _fitted(values, lowest, highest)[0]
         if by_row is not None and by_row.shape[1] > 1 and highest - lowest >= MANY_LEVELS:
             step = _reach(by_row, lowest, highest, weights).of(step)
+            if bounds is None:  # functions of counts, whose levels are finer than those of what they read
+                step = cautious(step, np.square(values, dtype=np.float64).mean(axis=1), by_row.shape[1])
         else:
             step = step * _headroom(values, lowest, highest)
     if bounds is not None:
