@@ -370,12 +370,12 @@ def test_states_that_are_cut_apart_are_features(tmp_path: Path) -> None:
 
 
 def test_states_of_different_ranges_have_units_of_their_own(tmp_path: Path) -> None:
-    """A cell of hundreds rounds what lies between -1 and 1 away where they share a unit."""
+    """By the unit of cells of hundreds, hidden states and other cells would all be rounded away."""
     x = np.random.default_rng(1).uniform(-1, 1, (400, 2, 6, 2)).astype(np.float32)
-    x[:, 1, :, 1] *= 300
+    x[:, 1, ::2, 1] *= 300
     path = states(tmp_path)
     artefact = convert(path, x, Options(1, "precise", threads=1)).artefact
     trace = artefact.simulator(load_simulator("numba", 1)).run(artefact.graph, artefact.encode(x), 1)
     wanted, _ = run_ann(read_onnx(path).graph, read_onnx(path).layout.to_canonical(x))
     error = artefact.decode(trace, x)["y"] - wanted
-    assert np.square(error).mean() < 1e-3 * np.square(wanted).mean()
+    assert (np.square(error).mean(axis=0) < 1e-3 * np.square(wanted).mean(axis=0)).all()

@@ -45,7 +45,7 @@ MIXED_WEIGHT = 2
 
 
 HEADROOM = 1.5
-"""How far beyond its range on the calibration rows a channel of its own unit reaches at least."""
+"""How far beyond its range on the calibration rows a channel reaches at least, where units are not common."""
 
 LEAST_LEVELS = 64
 """Levels that a channel has at least where no weights tell what it is worth."""
@@ -106,11 +106,13 @@ def input_units(graph: ann.AnnGraph, rows: FloatArray, given: ann.AnnNode | None
     weight = _worth(graph, raw, reach)
     most = float((weight * reach).max(initial=0.0)) / largest
     share = np.divide(most, weight, out=np.ones(channels), where=weight > 0)
-    if _read_as_it_is(graph, raw):
-        share = np.minimum(share, reach / largest * snn.INPUT_LIMIT / LEAST_LEVELS)
+    own = reach / largest * snn.INPUT_LIMIT / LEAST_LEVELS
+    share = np.where(_read_as_it_is(graph, raw, channels), np.minimum(share, own), share)
     share = np.clip(share, HEADROOM * reach / largest, 1)
     finer = np.exp2(np.floor(-np.log2(np.where(reach > 0, share, 1))))
     finer = np.where(_folded(graph, raw, channels), 1, finer)
+    if (finer != 1).any():
+        largest *= HEADROOM
     return InputUnits(largest, finer.astype(np.float32), middle)
 
 
@@ -192,10 +194,14 @@ def _worth(graph: ann.AnnGraph, raw: dict[str, IntArray], reach: FloatArray) -> 
     return worth
 
 
-def _read_as_it_is(graph: ann.AnnGraph, raw: dict[str, IntArray]) -> bool:
-    """Whether anything without weights reads the input: a sum or a rectifier."""
-    held = [name for name, ids in raw.items() if ids.max() >= 0]
-    return any(isinstance(reader, ann.Add | ann.Relu) for name in held for reader in graph.consumers[name])
+def _read_as_it_is(graph: ann.AnnGraph, raw: dict[str, IntArray], channels: int) -> IntArray:
+    """Return which channels anything without weights reads: a sum, or an activation."""
+    found = np.zeros(channels, bool)
+    for name, ids in raw.items():
+        readers = graph.consumers[name]
+        if any(isinstance(reader, ann.Add | ann.Relu | ann.Levelled) for reader in readers):
+            found[np.unique(ids[ids >= 0])] = True
+    return found
 
 
 def decoded_input(node: snn.Encode, graph: ann.AnnGraph, q: IntArray) -> FloatArray:
