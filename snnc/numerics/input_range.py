@@ -8,7 +8,8 @@ no channel may change a current more than that of the channel that changes curre
     u_c = min(u, u max_k(w_k r_k) / (w_c r))
 
 with the largest range ``r``, ranges ``r_c`` and weights ``w_c`` relative to what each output gets at most. So
-a channel that is merely small, such as the pixels at the border of an image, keeps the common unit.
+a channel that is merely small, such as the pixels at the border of an image, keeps the common unit. What is
+read without weights gets a unit by its own range.
 """
 
 from __future__ import annotations
