@@ -105,6 +105,8 @@ class Curve:
     def saturates(self) -> bool:
         """Whether the function comes to an end on either side."""
         low, high = self.bounds
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            return False
         near = self.y[:, self.reach <= SATURATED]
         lacking = np.maximum(near.min(axis=1) - low, high - near.max(axis=1))
         return bool((lacking <= ALMOST * (high - low)).all())
