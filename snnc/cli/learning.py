@@ -98,6 +98,7 @@ def learning_options(
     batch: int,
     rate: float,
     rounded: float | None = None,
+    slower: str = "",
 ) -> Callable[[Command], Command]:
     """Return the decorator that adds the options.
 
@@ -111,6 +112,7 @@ def learning_options(
         batch: default.
         rate: default.
         rounded: default; ``None`` for that of `tune`.
+        slower: where the rate is lower, for the help of ``--rate``.
     """
     share = FiniteRange(0, 1, min_open=True, max_open=True)
     options = [
@@ -126,7 +128,7 @@ def learning_options(
             metavar="N",
             help=f"How many {rows} make a gradient.",
         ),
-        positive("--rate", rate, "Largest learning rate."),
+        positive("--rate", rate, f"Largest learning rate{slower}."),
         positive("--temperature", 3.0, "Temperature of the losses kl and hta-kl."),
         click.option(
             "--rounded",

@@ -134,6 +134,7 @@ class Request(Learning):
     "which the source alone has an answer.",
     batch=128,
     rate=1e-3,
+    slower=", over the root of the levels of T steps; and 1e-4 at most for the integers behind them",
 )
 @option_of("preset", "How neurons fire: a preset of `snnc convert`; balanced by default.")
 @option_of("pipeline")
