@@ -301,15 +301,14 @@ class Tuner:
         return fitting(self.recipe, timed)
 
     def _normalised(self, lesson: Lesson, graph: ann.AnnGraph) -> ann.AnnGraph:
-        """Return a network whose weights give, rounded as it is, what they gave before: of each channel.
+        """Return a network with normalisations behind its weights.
 
-        Before is the network that was trained last, and at first the source.
+        They give each channel the mean and deviation that it has without the rounding that is to be learned:
+        in the network for more steps that was trained last, and at first in the source.
         """
-        learned, T = (
-            (graph.without_thresholds(), None) if self._learned is None else (self._learned, self._last)
-        )
-        before = AnnNetwork(learned, T).to(lesson.recipe.device).eval()
-        return normalised(graph, moments(before, lesson.statistics(), weighted(graph)))
+        before = graph.without_thresholds() if self._learned is None else self._learned
+        network = AnnNetwork(before, self._last).to(lesson.recipe.device).eval()
+        return normalised(graph, moments(network, lesson.statistics(), weighted(graph)))
 
     def _levels(self, lesson: Lesson, graph: ann.AnnGraph, T: int) -> AnnNetwork:
         """Return what the first stage trains."""
