@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests import test_islands
 from tests.onnx_models import Array
-from tests.tuned_networks import Material, network
+from tests.tuned_networks import QUICK, ROWS, Material, answered, network, run
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed (extra snnc[train])", allow_module_level=True)
@@ -46,19 +45,10 @@ from snnc.training.recipe import Recipe
 from snnc.training.spiking_network import SpikingNetwork, untrainable
 from snnc.training.tuning import Tuning, tune
 
-ROWS = 240
-QUICK: dict[str, Any] = {"precision": "float32", "epochs": 6, "batch": 32, "held_back": 0.25, "rate": 1e-2}
-
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    path = network(tmp_path_factory.mktemp("tune"))
-    x = np.random.default_rng(0).standard_normal((ROWS, 1, 6, 6)).astype(np.float32)
-    from snnc.frontend import read_onnx
-    from snnc.simulation.ann_reference import run_ann
-
-    answers, _ = run_ann(read_onnx(path).graph, x)
-    return Material(path, x, answers.argmax(axis=1))
+    return answered(tmp_path_factory.mktemp("tune"))
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +56,6 @@ def whole(material: Material, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A run that was not interrupted, with labels."""
     metrics = tmp_path_factory.mktemp("metrics") / "m.jsonl"
     return run(material, labels=material.y, metrics=metrics, timesteps=(2, 1)), metrics
-
-
-def run(material: Material, **changes: Any) -> Tuning:
-    given: dict[str, Any] = {**QUICK, "timesteps": 1, "options": Options(threads=1), **changes}
-    return tune(material.path, material.x, given.pop("labels", None), **given)
 
 
 def counts(artefact: Artefact, x: Array) -> dict[str, Array]:
@@ -137,64 +122,6 @@ def test_measurements_are_lines_of_json(whole: tuple[Tuning, Path]) -> None:
     ]
     assert all(0 <= line["accuracy"] <= 1 and line["rows"] == 60 for line in lines)
     assert all({"kl", "labels"} == set(line["losses"]) for line in lines if line["step"])
-
-
-class Stop:
-    """Interrupts a run at one of its steps."""
-
-    def __init__(self, at: int, step: Callable[..., Any]) -> None:
-        self.left, self.step = at, step
-
-    def __call__(self, *arguments: Any) -> Any:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-        return self.step(*arguments)
-
-
-@pytest.mark.parametrize("at", [7, 30])
-def test_an_interrupted_run_goes_on_to_the_same_bits(
-    at: int,
-    whole: tuple[Tuning, Path],
-    material: Material,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(stages, "CHECKPOINT_SECONDS", 0.0)
-    stop = Stop(at, stages.Stage.take)
-    with monkeypatch.context() as patched:
-        patched.setattr(stages.Stage, "take", lambda *arguments: stop(*arguments))
-        with pytest.raises(KeyboardInterrupt):
-            run(material, labels=material.y, timesteps=(2, 1), checkpoints=tmp_path)
-    assert list(tmp_path.glob("*.pt"))
-    again = Stop(10**6, stages.Stage.take)
-    monkeypatch.setattr(stages.Stage, "take", lambda *arguments: again(*arguments))
-    resumed = run(material, labels=material.y, timesteps=(2, 1), checkpoints=tmp_path)
-    assert 10**6 - again.left == 2 * 34 - (at - 1)
-    for T, artefact in whole[0].artefacts.items():
-        assert print_exact(artefact.graph) == print_exact(resumed.artefacts[T].graph)
-        assert whole[0].results[T] == resumed.results[T]
-
-
-@pytest.mark.parametrize("change", [{"rate": 2e-3}, {"seed": 1}, {"timesteps": 2}, {"labels": None}])
-def test_checkpoints_of_another_run_are_refused(
-    change: dict[str, Any], material: Material, tmp_path: Path
-) -> None:
-    few = {"epochs": 0.5, "labels": material.y, "checkpoints": tmp_path}
-    run(material, **few)
-    with pytest.raises(InputError, match="belongs to another run"):
-        run(material, **{**few, **change})
-
-
-def test_a_damaged_checkpoint_is_told(material: Material, tmp_path: Path) -> None:
-    few = {"epochs": 0.5, "checkpoints": tmp_path}
-    run(material, **few)
-    (tmp_path / "T1.levels.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(InputError, match=r"T1.levels.pt is no checkpoint, or damaged"):
-        run(material, **few)
-    (tmp_path / "plan.json").write_text("{}")
-    with pytest.raises(InputError, match="no plan of a run"):
-        run(material, **few)
 
 
 def test_a_network_that_got_worse_is_not_kept(material: Material) -> None:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snnc.compiler import Options
+from snnc.frontend import read_onnx
+from snnc.simulation.ann_reference import run_ann
 from tests.onnx_models import Array, model, node, saved
+
+if TYPE_CHECKING:
+    from snnc.training.tuning import Tuning
+
+ROWS = 240
+QUICK: dict[str, Any] = {"precision": "float32", "epochs": 6, "batch": 32, "held_back": 0.25, "rate": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -58,3 +68,19 @@ def network(folder: Path, *, outputs: int = 3, pruned: bool = False) -> Path:
         constants,
     )
     return saved(folder, proto, f"net{outputs}{pruned}.onnx")
+
+
+def answered(folder: Path) -> Material:
+    """The network with random rows, labelled by its own answers."""
+    path = network(folder)
+    x = np.random.default_rng(0).standard_normal((ROWS, 1, 6, 6)).astype(np.float32)
+    answers, _ = run_ann(read_onnx(path).graph, x)
+    return Material(path, x, answers.argmax(axis=1))
+
+
+def run(material: Material, **changes: Any) -> Tuning:
+    """Tune a network quickly; torch is needed for it."""
+    from snnc.training.tuning import tune
+
+    given: dict[str, Any] = {**QUICK, "timesteps": 1, "options": Options(threads=1), **changes}
+    return tune(material.path, material.x, given.pop("labels", None), **given)

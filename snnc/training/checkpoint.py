@@ -18,6 +18,9 @@ from snnc.errors import InputError
 from snnc.training.learner import Learner
 from snnc.writing import replacing
 
+FORM = 2
+"""Of what is held: raised when parameters are held otherwise, as in other units, so that none is misread."""
+
 
 @dataclass(slots=True)
 class RunState:
@@ -64,6 +67,7 @@ class Checkpoint:
     def save(self, state: RunState, learner: Learner, optimiser: torch.optim.Optimizer | None) -> None:
         """Write how far the stage is."""
         held = {
+            "form": FORM,
             "identity": self.identity,
             "steps": self.steps,
             "step": state.step,
@@ -96,6 +100,11 @@ class Checkpoint:
             return None
         try:
             held = torch.load(self.path, map_location=learner.recipe.device, weights_only=True)
+            if held.get("form") != FORM:
+                raise InputError(
+                    f"{self.path} was written by another state of snnc, which holds parameters otherwise: "
+                    "remove its folder, or name another by --checkpoints"
+                )
             if held["identity"] != self.identity or held["steps"] != self.steps:
                 raise InputError(
                     f"{self.path} belongs to another run, with other rows or options: remove it, or name "
