@@ -1,8 +1,8 @@
 """The paper's method on networks of one's own, part by part, beside published figures.
 
-    python -m benchmarks.paper --network resnet18.onnx --train ROWS.npz --test ROWS.npz --name "ResNet-18, L
-    = 4" python -m benchmarks.paper --network resnet20.onnx ... --source float.onnx --preprocess images.json
-    python -m benchmarks.paper --print
+    python -m benchmarks.paper --network net.onnx --train ROWS.npz --test ROWS.npz --name "ResNet-18, L = 4"
+    python -m benchmarks.paper --network resnet20.onnx ... --source float.onnx --preprocess images.json
+    python -m benchmarks.paper --print --report docs/ablation.md
 
 For the network, and for its float source if there is one: its own accuracy; the spiking network at T = 1, 2,
 4, 8 with plain integrate-and-fire neurons, with a dual threshold, with two signed spikes a step and with
@@ -33,7 +33,7 @@ import numpy as np
 from benchmarks.common import digests
 from benchmarks.common.corpus_data import Network, Sets
 from benchmarks.common.source import source_of
-from benchmarks.common.tables import percent, read, table
+from benchmarks.common.tables import percent, read, table, write_between
 from benchmarks.learning.__main__ import rows_of
 from snnc.analysis.evaluation import evaluate
 from snnc.arguments import read_source
@@ -207,6 +207,7 @@ def _by_steps(values: dict[int, float]) -> list[str]:
 @click.option("--threads", default=2)
 @click.option("--measured", type=click.Path(path_type=Path), default=MEASURED)
 @click.option("--print", "only_print", is_flag=True, help="Print the tables of what was measured, and stop.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write the tables into this page.")
 def main(
     network: Path | None,
     source: Path | None,
@@ -219,6 +220,7 @@ def main(
     threads: int,
     measured: Path,
     only_print: bool,
+    report: Path | None,
 ) -> None:
     """Measure, and print the tables."""
     if not only_print:
@@ -236,7 +238,10 @@ def main(
         ):
             if path is not None:
                 run(label, path, sets, measured, threads, only)
-    print("\n".join(pages(read(measured))))
+    found = "\n".join(pages(read(measured)))
+    print(found)
+    if report is not None:
+        write_between(report, "paper", found)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ def test_every_loss_and_every_finishing_stage_has_its_trials(learning: Any) -> N
         assert [trial.timesteps for trial in found if trial.label == method] == [2, 2, 4, 4]
 
 
+def test_trials_are_found_by_processes_of_their_own(learning: Any) -> None:
+    # What `python -m` runs is called `__main__` there, and a process that is spawned cannot import it.
+    assert learning.measure.__module__ == "benchmarks.learning.measuring"
+
+
 class Inline:
     """A pool of processes that is none."""
 

@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.accuracy.choices import Setting
 from benchmarks.accuracy.pictures import COLOURS, MARKERS
-from benchmarks.common.tables import percent, table
+from benchmarks.common.tables import percent, table, write_between
 from snnc.report.energy import MODELS
 
 Row = dict[str, Any]
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PICTURE = "pictures/sparsity-front.svg"
 COMMAND = "python -m benchmarks.accuracy.front"
 
@@ -57,14 +56,11 @@ def write(rows: Mapping[str, Row], settings: Sequence[Setting], page: Path) -> N
         *("nJ an image (45 nm)", "sources"),
     )
     n = sorted({row["n"] for _, row in found})
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
     made = (
-        f"{BEGIN}\n`{COMMAND}`, ResNet-20 on CIFAR-10, n = {', '.join(map(str, n))} test images:\n\n"
-        f"{table(head, lines)}\n![Accuracy against operations]({PICTURE})\n{END}"
+        f"`{COMMAND}`, ResNet-20 on CIFAR-10, n = {', '.join(map(str, n))} test images:\n\n"
+        f"{table(head, lines)}\n![Accuracy against operations]({PICTURE})\n"
     )
-    page.write_text(before + made + after, encoding="utf-8")
+    write_between(page, "measured", made)
     _draw(found, page.parent / PICTURE)
 
 

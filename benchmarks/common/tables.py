@@ -1,4 +1,4 @@
-"""Lines of measurements, and tables of them in Markdown."""
+"""Lines of measurements, tables of them in Markdown, and where they stand in a page."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def write_between(page: Path, mark: str, text: str) -> None:
+    """Replace what stands between the two marks of a page, ``<!-- MARK: begin -->`` and ``end``.
+
+    Raises:
+        ValueError: the page has no such marks.
+    """
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise ValueError(f"{page} has no marks {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")

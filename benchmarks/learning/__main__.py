@@ -1,7 +1,7 @@
 """What each loss and each finishing stage of `snnc tune` earns, on one small network.
 
     python -m benchmarks.learning                                   # ten epochs each: hours on two cores
-    python -m benchmarks.learning --tables stages --print
+    python -m benchmarks.learning --print --report docs/ablation.md
     python -m benchmarks.learning --network NET.onnx --train ROWS.npz --test ROWS.npz --epochs 1
 
 Each trial is a line of benchmarks/measured/learning.jsonl and is not repeated on the same sources, rows and
@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import shutil
-import time
 from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,82 +24,19 @@ import click
 import numpy as np
 
 from benchmarks.common import corpus_data, digests
-from benchmarks.common.tables import percent, read, table
+from benchmarks.common.tables import percent, read, table, write_between
+from benchmarks.learning.measuring import Row, measure
 from benchmarks.learning.trials import TABLES, Trial
-from snnc.analysis.evaluation import evaluate
-from snnc.backends import load_simulator
-from snnc.compiler import Options, convert
-from snnc.data.preprocessing import Preprocessing
-from snnc.training.tuning import tune
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEASURED = ROOT / "benchmarks" / "measured"
 NETWORK = "mlperf_resnet8_keras"
-Row = dict[str, Any]
 
 
 def rows_of(path: Path) -> tuple[Any, Any]:
     """Return ``x`` and ``y`` of an archive."""
     with np.load(path, allow_pickle=False) as arrays:
         return arrays["x"], arrays["y"].astype(np.int64)
-
-
-def measure(task: Row, trial: Trial) -> Row:
-    """Run one trial, and judge what it made.
-
-    Args:
-        task: network, rows, epochs, threads and checkpoints.
-        trial: what is learned.
-    """
-    train, test = task["train"], task["test"]
-    preprocessing = None if task["preprocessing"] is None else Preprocessing.from_dict(task["preprocessing"])
-    options = Options(
-        trial.timesteps if not trial.learns else None,
-        trial.preset,
-        settings=dict(trial.settings),
-        threads=task["threads"],
-    )
-    begun, used = time.perf_counter(), time.process_time()
-    if trial.learns:
-        found = tune(
-            task["network"],
-            *train,
-            timesteps=trial.timesteps,
-            options=options,
-            preprocessing=preprocessing,
-            checkpoints=task["checkpoints"],
-            epochs=task["epochs"],
-            losses=dict(trial.losses),
-            finish=trial.finish,
-            rounded=trial.rounded,
-            augment=task["augment"],
-            batch=task["batch"],
-        )
-        artefact, result = found.artefact, found.results[trial.timesteps].as_dict()
-        del result["curve"]
-    else:
-        artefact, result = (
-            convert(task["network"], train[0][:1000], options, preprocessing=preprocessing).artefact,
-            {},
-        )
-    seconds, used = time.perf_counter() - begun, time.process_time() - used
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    judged = evaluate(
-        artefact.graph, artefact.encode, *test, simulator=load_simulator("numba", task["threads"])
-    ).as_dict()
-    judged.pop("layers", None)
-    return {
-        "trial": trial.name,
-        "label": trial.label,
-        "loss_weights": dict(trial.losses),
-        "finish": trial.finish,
-        "epochs": task["epochs"],
-        **judged,
-        "seconds": round(seconds, 1),
-        "cpu_seconds": round(used, 1),
-        "memory_mib": round(memory),
-        "tuned": result,
-    }
 
 
 def run(task: Row, trials: Sequence[Trial], measured: Path) -> None:
@@ -178,6 +113,7 @@ def pages(rows: Sequence[Row]) -> list[str]:
 @click.option("--shared", type=click.Path(path_type=Path), default=corpus_data.DEFAULT)
 @click.option("--measured", type=click.Path(path_type=Path), default=MEASURED / "learning.jsonl")
 @click.option("--print", "only_print", is_flag=True, help="Print the tables of what was measured, and stop.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write the tables into this page.")
 def main(
     tables: str,
     trials: str,
@@ -192,6 +128,7 @@ def main(
     shared: Path,
     measured: Path,
     only_print: bool,
+    report: Path | None,
 ) -> None:
     """Measure, and print the tables."""
     if not only_print:
@@ -217,7 +154,10 @@ def main(
         chosen = [trial for name in tables.split(",") for trial in TABLES[name]() if trials in trial.name]
         measured.parent.mkdir(parents=True, exist_ok=True)
         run(task, chosen, measured)
-    print("\n".join(pages(read(measured))))
+    found = "\n".join(pages(read(measured)))
+    print(found)
+    if report is not None:
+        write_between(report, "trials", found)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,13 @@ from typing import Any
 import click
 
 from benchmarks.common import digests
-from benchmarks.common.tables import Row, percent, read, table
+from benchmarks.common.tables import Row, percent, read, table, write_between
 from benchmarks.learning.__main__ import MEASURED, rows_of
 from snnc.analysis.evaluation import evaluate
 from snnc.artefact import load
 from snnc.backends import load_simulator
 
 CACHE = MEASURED / "tuned.jsonl"
-BEGIN, END = "<!-- tuned: begin -->", "<!-- tuned: end -->"
 COMMAND = "python -m benchmarks.learning.tuned"
 
 
@@ -60,29 +59,31 @@ def measure(path: Path, test: tuple[Any, Any], threads: int) -> Row:
     }
 
 
+def options(row: Row) -> str:
+    """Return in what a run differs from that of unary spikes and labels."""
+    recipe = row["recipe"]
+    kind = row["payload"].split("+")[0]
+    named = {
+        "fine skip": recipe["fine_skip"],
+        f"{kind}, at one step": kind.startswith("levels"),
+        f"one {kind} spike a step, {recipe.get('finish')}": recipe.get("finish"),
+        f"price of {recipe['losses'].get('activity')} on operations": "activity" in recipe["losses"],
+        f"density {recipe.get('density')}": recipe.get("density"),
+        f"{recipe.get('channels')} of the channels out": recipe.get("channels"),
+        f"{row['rows']:,} rows without labels": not row.get("labels", True),
+    }
+    return ", ".join(name for name, there in named.items() if there) or "-"
+
+
 def lines(rows: Sequence[Row]) -> list[list[str]]:
     """Return the lines of the table: the last measurement of each network, setting and number of steps."""
-    latest = {
-        (
-            row["network"],
-            row["recipe"]["fine_skip"],
-            row["recipe"].get("density"),
-            row.get("labels", True),
-            row["timesteps"],
-        ): row
-        for row in rows
-    }
+    latest = {(row["network"], options(row), row["timesteps"]): row for row in rows}
     found = []
-    for (network, fine, density, labelled, timesteps), row in sorted(latest.items(), key=str):
-        options = [
-            *(["fine skip"] if fine else []),
-            *([f"density {density}"] if density else []),
-            *([] if labelled else [f"{row['rows']:,} rows without labels"]),
-        ]
+    for (network, chosen, timesteps), row in sorted(latest.items()):
         found.append(
             [
                 network,
-                ", ".join(options) or "-",
+                chosen,
                 str(timesteps),
                 percent(row),
                 f"{row['n']:,}",
@@ -110,10 +111,7 @@ def write(page: Path) -> None:
         "kept",
         "sources",
     )
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{table(head, lines(read(CACHE)))}{END}{after}", encoding="utf-8")
+    write_between(page, "tuned", table(head, lines(read(CACHE))))
 
 
 @click.command(help=__doc__)

@@ -38,6 +38,7 @@ class Request(Learning):
     teacher_preprocess: Path | None
     smoothing: float
     weight_decay: float
+    first_size: float
     method: str
     decays: str
 
@@ -98,6 +99,15 @@ class Request(Learning):
     help="By how much a step of rate 1 shrinks a weight.",
 )
 @click.option(
+    "--first-size",
+    type=FiniteRange(0.5, 1),
+    default=1.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Side of the images at the first step, relative to theirs; it grows, and is whole from three "
+    "fifths of the first stage on.",
+)
+@click.option(
     "--method",
     type=click.Choice(["bptt", "rate", "tssl"]),
     default="bptt",
@@ -151,6 +161,7 @@ def command(terminal: Terminal, /, **options: Any) -> None:
         levels=request.levels,
         smoothing=request.smoothing,
         weight_decay=request.weight_decay,
+        first_size=request.first_size,
     )
     if course.levels is None:
         refuse(f"is for networks with levels, and {request.arch} has none to train in integers", "--rounded")
@@ -189,7 +200,15 @@ def _train_leaky(terminal: Terminal, request: Request) -> None:
     refuse(
         "is not for leaky networks, which learn labels in one stage of --epochs",
         *("--minutes", "--loss", "--augment", "--levels", "--teacher", "--teacher-preprocess", "--smoothing"),
-        *("--weight-decay", "--precision", "--temperature", "--rounded", "--checkpoints", "--metrics"),
+        *(
+            "--weight-decay",
+            "--first-size",
+            "--precision",
+            "--temperature",
+            "--rounded",
+            "--checkpoints",
+            "--metrics",
+        ),
         *("--density", "--regrow"),
     )
     if request.arch != "da-lif":

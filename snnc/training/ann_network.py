@@ -20,6 +20,7 @@ positive and a step changes each by a share of itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from torch.nn import functional
 
 from snnc.errors import UnknownOperationError
 from snnc.ir import ann
+from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.numerics.thresholds import HIGHEST_FLOOR
@@ -282,12 +284,13 @@ class AnnNetwork(Parameters):
             case ann.Levelled():
                 return activation(node, read, rounded=self.timesteps is not None)
             case ann.AveragePool():
-                if floor is None or not any(node.window.pads):
-                    return summed(x, node.window) / node.window.area
+                window = self._window(node, x)
+                if floor is None or not any(window.pads):
+                    return summed(x, window) / window.area
                 level = per_channel(floor, rank)
-                return summed(x - level, node.window) / node.window.area + level
+                return summed(x - level, window) / window.area + level
             case ann.MaxPool():
-                return highest(x, node.window)
+                return highest(x, self._window(node, x))
             case ann.Add():
                 return sum(read[1:], x)
             case ann.Concat():
@@ -307,6 +310,12 @@ class AnnNetwork(Parameters):
                 return functional.log_softmax(x, dim=1) if node.logarithm else functional.softmax(x, dim=1)
             case _:
                 raise UnknownOperationError(f"{type(node).__name__} {node.name!r}: nothing is known of it")
+
+    def _window(self, node: ann.AveragePool | ann.MaxPool, x: Tensor) -> Window:
+        """Return the window of a pooling: one over the whole map covers smaller images' maps, too."""
+        whole = node.window.kernel == self.source[node.inputs[0]].shape[1:]
+        height, width = x.shape[2:]
+        return replace(node.window, kernel=(height, width)) if whole else node.window
 
     def _rectified(self, node: ann.Relu, x: Tensor) -> Tensor:
         rank = len(node.shape)

@@ -12,6 +12,8 @@ from snnc.training.recipe import Recipe
 
 LEVELS = 4
 MOST_LEVELS = 255
+SMALLEST = 0.5
+"""Of first sizes: a quarter of the pixels."""
 
 ALONE = {"labels": 1.0}
 """What is lowered without a teacher."""
@@ -32,6 +34,7 @@ class Course:
         smoothing: share of a label that is spread over all classes.
         weight_decay: by how much a step of rate 1 shrinks a weight.
         rise: share of the steps in which the rate rises.
+        first_size: side of the images at the first step of the first stage, relative to theirs; they grow.
     """
 
     arch: str
@@ -39,6 +42,7 @@ class Course:
     smoothing: float = 0.1
     weight_decay: float = 0.02
     rise: float = 0.2
+    first_size: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values that train nothing.
@@ -70,6 +74,9 @@ class Course:
         for name, value, most in numbers:
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < most:
                 raise UsageError(f"{name} must be a number from 0 to below {most}, not {value!r}")
+        first: object = self.first_size
+        if not isinstance(first, int | float) or isinstance(first, bool) or not SMALLEST <= first <= 1:
+            raise UsageError(f"first_size must be a number from {SMALLEST} to 1, not {first!r}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

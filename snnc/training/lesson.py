@@ -15,6 +15,7 @@ from torch import Tensor
 from snnc.metrics.task import Task
 from snnc.progress import Progress
 from snnc.training.augmentation import augmented, mirrored
+from snnc.training.growth import Growth
 from snnc.training.judge import AT_ONCE, Judge
 from snnc.training.operators import Run
 from snnc.training.pace import Pace
@@ -43,6 +44,7 @@ class Lesson:
         progress: where to show how far it is.
         cache: prepared rows, where they fit memory, by input.
         pace: how fast.
+        growth: how large the images are that it sees.
         smoothing: share of a label that is spread over all classes.
         bfloat16: whether the first stage multiplies in bfloat16.
     """
@@ -59,6 +61,7 @@ class Lesson:
     progress: Progress
     cache: dict[str, Tensor] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
+    growth: Growth = field(default_factory=Growth)
     smoothing: float = 0.0
     bfloat16: bool = False
 

@@ -32,6 +32,10 @@ class Speed:
     step: float
     judging: float
 
+    def times(self, factor: float) -> Speed:
+        """Return the speed of steps that cost so much more; judging stays."""
+        return Speed(self.step * factor, self.judging)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

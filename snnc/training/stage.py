@@ -152,7 +152,8 @@ class Stage:
     ) -> bool:
         """Follow the gradient of a batch; say whether it was finite."""
         dense = self.learner.masks.dense_turn(step, self.steps)
-        loss, parts = self.loss(x, labels, self.learner.earlier_self() if dense else None)
+        seen = {name: self.lesson.growth.seen(each, step, self.steps) for name, each in x.items()}
+        loss, parts = self.loss(x, seen, labels, self.learner.earlier_self() if dense else None)
         if not bool(torch.isfinite(loss)):
             return False
         optimiser.zero_grad()
@@ -167,12 +168,17 @@ class Stage:
         return True
 
     def loss(
-        self, x: Mapping[str, Tensor], labels: Mapping[str, Tensor], teacher: AnnNetwork | None = None
+        self,
+        x: Mapping[str, Tensor],
+        seen: Mapping[str, Tensor],
+        labels: Mapping[str, Tensor],
+        teacher: AnnNetwork | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a batch in training mode, and its parts.
 
         Args:
-            x: the batch, by input.
+            x: the batch, by input, as a teacher sees it.
+            seen: the same as the network that learns sees it.
             labels: by output.
             teacher: who answers in the place of the source.
         """
@@ -189,11 +195,11 @@ class Stage:
         # Integers are exact in float32 only.
         half = half and isinstance(learner.network, AnnNetwork)
         with torch.autocast(device, torch.bfloat16, enabled=half):
-            student = learner.run(x, layers).in_float32()
+            student = learner.run(seen, layers).in_float32()
         steps: list[Run] = []
         if "anytime" in lesson.weights:
             T = timesteps(learner.network)
-            steps = [*(learner.run(x, steps=t) for t in range(1, T)), student]
+            steps = [*(learner.run(seen, steps=t) for t in range(1, T)), student]
         batch = losses.Batch(
             student=student,
             source=source,

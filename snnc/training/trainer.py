@@ -43,6 +43,7 @@ from snnc.training.ann_network import AnnNetwork
 from snnc.training.course import ALONE, TAUGHT, Course
 from snnc.training.deployable import deployable, pooled_norms
 from snnc.training.export import exported
+from snnc.training.growth import Growth
 from snnc.training.judge import AT_ONCE, Judge, Measure
 from snnc.training.learner import Learner
 from snnc.training.lesson import Lesson, on_device
@@ -142,7 +143,7 @@ class Trainer:
         lowered = self._lowered(network.graph())
         integers = SpikingNetwork(lowered)
         recipe = self.recipe.of_integers()
-        final = replace(lesson, recipe=recipe, pace=Pace())
+        final = replace(lesson, recipe=recipe, pace=Pace(), growth=Growth())
         if second:
             self._stage("integers", Learner(integers, recipe), final, second)
         made, _ = run_pipeline(Pipeline.parse("quantise-weights", PASSES), integers.graph(), self._context())
@@ -232,6 +233,7 @@ class Trainer:
             progress=self.progress,
             cache={name: torch.from_numpy(self.pixels.x[self.rows.trained])},
             pace=Pace(self.course.rise, self.course.weight_decay),
+            growth=Growth(self.course.first_size),
             smoothing=self.course.smoothing,
         )
 
@@ -268,7 +270,8 @@ class Trainer:
             if self.course.levels is not None:
                 integers = SpikingNetwork(self._lowered(start))
                 speed = self._timed(replace(lesson, pace=Pace()), lambda: integers)
-            found = Plan.of_minutes((1,), self.recipe, (levels, speed))
+            grown = levels.times(lesson.growth.cost(max(self.pixels.x.shape[2:])))
+            found = Plan.of_minutes((1,), self.recipe, (grown, speed))
         found = replace(found, bfloat16=bfloat16)
         found.write(self.folder, self.identity)
         return found
