@@ -16,7 +16,10 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from snnc.training.train import Trained
 
-ARCHITECTURES = ("small", "compact", "tiny", "resnet8", "resnet20", "resnet18", "vgg16", "mobilenetv3")
+ARCHITECTURES = (
+    *("small", "wide", "compact", "tiny"),
+    *("resnet8", "resnet20", "resnet18", "vgg16", "mobilenetv3"),
+)
 """As in :data:`snnc.training.architectures.ARCHITECTURES`, which would import NumPy."""
 
 LEAKY = ("lif", "da-lif", "cuba-lif")
