@@ -73,6 +73,12 @@ def test_a_network_of_growing_images_is_written_for_whole_ones() -> None:
     assert found.measure.right.value > 0.6
 
 
+def test_growing_images_are_planned_by_the_clock() -> None:
+    course = Course(arch="tiny", first_size=0.5)
+    choices = {**QUICK, "epochs": None, "minutes": 0.05}
+    assert train("tiny", *images(side=32), course=course, threads=1, **choices).record["equal_rows"] == 40
+
+
 @pytest.mark.parametrize("first", [0.4, 0, -1, 1.5, float("nan"), "half", True])
 def test_sizes_that_are_none_are_refused(first: Any) -> None:
     with pytest.raises(UsageError, match=r"first_size must be a number from 0\.5 to 1"):

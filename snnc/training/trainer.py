@@ -278,9 +278,8 @@ class Trainer:
 
     def _timed(self, lesson: Lesson, make: Callable[[], AnnNetwork | SpikingNetwork]) -> Speed:
         def timed(recipe: Recipe) -> Speed:
-            stage = Stage(
-                "timing", Learner(make(), recipe), replace(lesson, recipe=recipe), 1000, self.folder, ""
-            )
+            whole = replace(lesson, recipe=recipe, growth=Growth())
+            stage = Stage("timing", Learner(make(), recipe), whole, 1000, self.folder, "")
             return stage.timed(TIMED_STEPS)
 
         return fitting(self.recipe, timed)
