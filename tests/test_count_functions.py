@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from snnc.analysis import costs
 from snnc.artefact import Artefact
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy, verify
+from snnc.backends.numba_cpu.kernels.functions import EXACT, quotient
 from snnc.errors import InputError, UsageError
 from snnc.ir.batch import Rows, joined
 from snnc.ir.bounds import count_bounds, function_bounds, overflow, provable_timesteps, unproved
@@ -176,6 +177,15 @@ def test_the_definition_is_the_equation_in_integers_that_never_overflow(
 def test_the_square_root_is_exact(value: int, beside: int) -> None:
     values = [value, max(0, min(isqrt(value) ** 2 + beside, 2**62 - 1))]
     assert square_root(np.array(values, np.int64)).tolist() == [isqrt(each) for each in values]
+
+
+@given(st.integers(1, EXACT - 1), st.integers(-EXACT + 1, EXACT - 1), st.integers(-1, 1))
+@example(EXACT - 1, EXACT - 1, -1)
+@example(1, -EXACT + 1, 1)
+def test_quotients_are_exact(w: int, x: int, beside: int) -> None:
+    near = max(-EXACT + 1, min(x // w * w + beside, EXACT - 1))
+    for each in (x, near):
+        assert quotient(float(each), float(w), 1.0 / float(w)) == each // w
 
 
 def small(node: Function, read: Sequence[Shape], limit: int, timesteps: int = 1) -> SnnGraph:

@@ -32,9 +32,6 @@ LOOPS = 4
 
 WORD = np.iinfo(np.int16).max
 
-EXACT = 2**52
-"""Integers below are exact in float64, and so are sums of two of them."""
-
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -174,39 +171,41 @@ class FunctionRun:
     def _softmax(self, node: snn.CountSoftmax) -> Compute | None:
         both = (self.layouts[0].apart, self.result.apart)
         kept = _joined(node.shape, [axis for axis in range(len(node.shape)) if axis != node.axis], both)
-        if len(kept) > LOOPS - 1 or node.reach(self._largest, [node.shape]) >= EXACT:
+        if len(kept) > LOOPS - 1 or node.reach(self._largest, [node.shape]) >= kernels.EXACT:
             return None
         size = node.shape[node.axis]
         inside = np.array([(size, *(far[node.axis] for far in both))], np.int64)
         loops = np.concatenate([_filled(kept, LOOPS - 1, 3), inside])
-        scaled = node.table.astype(np.float64) * node.levels
         index = np.uint8 if len(node.table) <= 256 else np.uint32
-        row, sums = np.zeros(size, index), np.zeros(size, np.float64)
-        shares = np.zeros(max(size, len(node.table)), np.int32)
+        row, terms, shares = np.zeros(size, index), np.zeros(size, np.int32), np.zeros(size, np.int32)
         return lambda rows, out: kernels.softmax_counts(
-            rows[0], loops, node.table, scaled, row, sums, shares, out
+            rows[0], loops, node.table, node.levels, row, terms, shares, out
         )
 
     def _norm(self, node: snn.CountNormalisation) -> Compute | None:
-        both = (self.layouts[0].apart, self.result.apart)
-        kept = _joined(node.shape, [axis for axis in range(len(node.shape)) if axis not in node.axes], both)
-        inside = _joined(node.shape, node.axes, both)
+        loops = self._grouped(node.shape, node.axes)
         elements = node.elements(node.shape) * self._largest[0]
         largest = max(2 * elements * node.factor + INT32, elements * self._largest[0])
-        if max(len(kept), len(inside)) > LOOPS // 2 or largest >= EXACT:
+        if loops is None or largest >= kernels.EXACT:
             return None
-        loops = np.concatenate([_filled(kept, LOOPS // 2, 3), _filled(inside, LOOPS // 2, 3)])
         norm = np.array([node.epsilon, 4**ROOT_BITS, node.factor, node.lowest, node.highest], np.int64)
         lanes = np.zeros((3, int(loops[1, 0])), np.float64)
         return lambda rows, out: kernels.normalise_counts(rows[0], loops, node.centred, norm, lanes, out)
 
-    def _maximum(self, node: snn.CountMaximum) -> Compute:
-        layout, axes = self.layouts[0], tuple(axis + 1 for axis in node.axes)
+    def _maximum(self, node: snn.CountMaximum) -> Compute | None:
+        loops = self._grouped(self.layouts[0].shape, node.axes)
+        if loops is None:
+            return None
+        return lambda rows, out: kernels.maximum_counts(rows[0], loops, out)
 
-        def compute(rows: Sequence[Array], out: Array) -> None:
-            self.result.in_order(out)[...] = layout.in_order(rows[0]).max(axis=axes, keepdims=True)
-
-        return compute
+    def _grouped(self, shape: Shape, axes: Sequence[int]) -> Array | None:
+        """Return two loops through groups and two within; ``None`` where there are more."""
+        both = (self.layouts[0].apart, self.result.apart)
+        kept = _joined(shape, [axis for axis in range(len(shape)) if axis not in axes], both)
+        inside = _joined(shape, axes, both)
+        if max(len(kept), len(inside)) > LOOPS // 2:
+            return None
+        return np.concatenate([_filled(kept, LOOPS // 2, 3), _filled(inside, LOOPS // 2, 3)])
 
     def _matrices(self, node: snn.CountMatrixProduct) -> Compute | None:
         first, second = self.layouts

@@ -32,7 +32,8 @@ def pool(values: Array, sizes: Array, geometry: Array, maximum: bool, out: Array
             continue
         for place in range(rows * columns):
             oy, ox = place // columns, place % columns
-            total = (frame * rows * columns + place) * apart
+            at = (frame * rows * columns + place) * apart
+            to = out[at : at + channels]
             fresh = True
             for tap in range(geometry[0] * geometry[1]):
                 ky, kx = tap // geometry[1], tap % geometry[1]
@@ -41,16 +42,20 @@ def pool(values: Array, sizes: Array, geometry: Array, maximum: bool, out: Array
                 if y < 0 or y >= height or x < 0 or x >= width:
                     continue
                 v = ((frame * height + y) * width + x) * channels
-                for c in range(channels):
-                    if fresh:
-                        out[total + c] = values[v + c]
-                    elif not maximum:
-                        out[total + c] += values[v + c]
-                    elif out[total + c] < values[v + c]:
-                        out[total + c] = values[v + c]
-                fresh = False
+                # A slice lies in one piece, and a loop does one thing: what vector code needs.
+                read = values[v : v + channels]
+                if fresh:
+                    for c in range(channels):
+                        to[c] = read[c]
+                    fresh = False
+                elif maximum:
+                    for c in range(channels):
+                        to[c] = max(to[c], read[c])
+                else:
+                    for c in range(channels):
+                        to[c] += read[c]
             if fresh:
-                out[total : total + channels] = 0
+                to[:] = 0
 
 
 @kernel

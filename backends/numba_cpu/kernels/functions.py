@@ -1,8 +1,10 @@
 """Loops for the functions of spike counts; :mod:`snnc.ir.counts` has the equations.
 
 Every operand is a row per image, of whatever order: how far its elements lie apart along each loop is told
-beside it. Quotients are taken in float64 and mended by one at most, many at a time. That is exact where all
-numbers are below 2^52, which who calls makes sure of.
+beside it.
+
+Quotients are taken in float64, which is exact where all numbers are below
+:data:`EXACT`: who calls makes sure of that.
 """
 
 from __future__ import annotations
@@ -16,6 +18,24 @@ from snnc.backends.numba_cpu.kernels.product_currents import call_multiply
 from snnc.backends.numba_cpu.machine.cache import kernel
 
 Array = NDArray[Any]
+
+EXACT = 2**50
+"""Integers below are divided exactly."""
+
+
+@kernel
+def quotient(x: float, w: float, inverse: float) -> float:
+    """Return ``floor(x / w)`` of whole numbers, ``w`` positive, with ``fl(1 / w)``.
+
+    The product with the inverse has an error of at most ``|x / w| (2^-52 + 2^-106)``, which is less than
+    ``1 / w`` because of ``|x| < 2^50``. A quotient that is no whole number lies at least ``1 / w`` below the
+    next one, so that the floor of the product is never too large, and at most too small by one, which the
+    rest tells.
+    """
+    found = np.floor(x * inverse)
+    if x - found * w >= w:
+        found += 1.0
+    return found
 
 
 @kernel
@@ -63,25 +83,23 @@ def softmax_counts(
     values: Array,
     loops: Array,
     table: Array,
-    scaled: Array,
+    levels: int,
     row: Array,
-    sums: Array,
+    terms: Array,
     shares: Array,
     out: Array,
 ) -> None:
     """Write the softmax of counts by a table of the exponential function.
-
-    Where the elements of a group have few different values, each quotient is found once.
 
     Args:
         values: (images, elements) integers.
         loops: (4, 3) of each loop its size, and how far neighbours lie apart in ``values`` and ``out``: the
             last goes through a group.
         table: (n,) int32, never rising.
-        scaled: (n,) float64, the levels times the table.
+        levels: what a share of one is.
         row: (elements of a group,) scratch of a type that holds every index of the table.
-        sums: (elements of a group,) float64, scratch.
-        shares: int32, scratch for a number of each index or element.
+        terms: (elements of a group,) int32, scratch.
+        shares: likewise.
         out: (images, elements) integers.
     """
     size, dv, do = loops[3]
@@ -93,58 +111,75 @@ def softmax_counts(
                     pv = i * loops[0, 1] + j * loops[1, 1] + k * loops[2, 1]
                     po = i * loops[0, 2] + j * loops[1, 2] + k * loops[2, 2]
                     top = np.int32(values[image, pv])
-                    bottom = top
                     if dv == 1:
                         read = values[image, pv : pv + size]
                         for n in range(size):
                             top = max(top, np.int32(read[n]))
-                            bottom = min(bottom, np.int32(read[n]))
                         for n in range(size):
                             row[n] = min(np.uint32(top - np.int32(read[n])), last)
                     else:
                         for n in range(size):
-                            v = np.int32(values[image, pv + n * dv])
-                            top = max(top, v)
-                            bottom = min(bottom, v)
+                            top = max(top, np.int32(values[image, pv + n * dv]))
                         for n in range(size):
                             row[n] = min(np.uint32(top - np.int32(values[image, pv + n * dv])), last)
                     total = np.int64(0)
                     for n in range(size):
-                        total += table[row[n]]
-                    half, whole = np.float64(total >> 1), np.float64(total)
-                    inverse = 1.0 / whole
-                    used = min(np.int64(last), np.int64(np.uint32(top - bottom))) + 1
-                    if used > size:  # the elements are fewer than their possible values
-                        for n in range(size):
-                            sums[n] = scaled[row[n]]
-                        _divide(sums[:size], half, whole, inverse, shares)
-                    else:
-                        _divide(scaled[:used], half, whole, inverse, shares)
-                    if do == 1 and used > size:
+                        term = table[row[n]]
+                        terms[n] = term
+                        total += term
+                    _share(terms, levels, total, shares)
+                    if do == 1:
                         to = out[image, po : po + size]
                         for n in range(size):
                             to[n] = shares[n]
-                    elif do == 1:
-                        to = out[image, po : po + size]
-                        for n in range(size):
-                            to[n] = shares[row[n]]
                     else:
                         for n in range(size):
-                            out[image, po + n * do] = shares[n] if used > size else shares[row[n]]
+                            out[image, po + n * do] = shares[n]
 
 
 @kernel
-def _divide(values: Array, half: float, whole: float, inverse: float, shares: Array) -> None:
-    """Write ``floor((value + half) / whole)`` for whole numbers."""
-    for n in range(values.size):
-        x = values[n] + half
-        q = np.floor(x * inverse)
-        rest = x - q * whole
-        if rest >= whole:
-            q += 1.0
-        if rest < 0.0:
-            q -= 1.0
+def _share(terms: Array, levels: int, total: int, shares: Array) -> None:
+    """Write ``floor((levels term + floor(total / 2)) / total)``."""
+    factor, half, whole = np.float64(levels), np.float64(total >> 1), np.float64(total)
+    inverse = 1.0 / whole
+    for n in range(terms.size):
+        x = np.float64(terms[n]) * factor + half
+        q = quotient(x, whole, inverse)
         shares[n] = np.int32(q)
+
+
+@kernel
+def maximum_counts(values: Array, loops: Array, out: Array) -> None:
+    """Write the largest counts of groups.
+
+    Args:
+        values: (images, elements) integers.
+        loops: (4, 3), as for :func:`normalise_counts`.
+        out: (images, elements) integers.
+    """
+    outer, ov, oo = loops[0]
+    beside, lv, lo = loops[1]
+    rows, rv, _ = loops[2]
+    size, dv, _ = loops[3]
+    for image in range(out.shape[0]):
+        for i in range(outer):
+            if beside > 1 and lv == 1 and lo == 1:
+                to = out[image, i * oo : i * oo + beside]
+                to[:] = values[image, i * ov : i * ov + beside]
+                for r in range(rows):
+                    for k in range(size):
+                        at = i * ov + r * rv + k * dv
+                        read = values[image, at : at + beside]
+                        for c in range(beside):
+                            to[c] = max(to[c], read[c])
+                continue
+            for j in range(beside):
+                at = i * ov + j * lv
+                highest = np.int32(values[image, at])
+                for r in range(rows):
+                    for k in range(size):
+                        highest = max(highest, np.int32(values[image, at + r * rv + k * dv]))
+                out[image, i * oo + j * lo] = highest
 
 
 @kernel
@@ -221,12 +256,7 @@ def _normalise_beside(
             read, to = values[at : at + beside], out[there : there + beside]
             for c in range(beside):
                 x = np.float64(read[c]) * slope + first[c]
-                q = np.floor(x * inverse[c])
-                rest = x - q * second[c]
-                if rest >= second[c]:
-                    q += 1.0
-                if rest < 0.0:
-                    q -= 1.0
+                q = quotient(x, second[c], inverse[c])
                 to[c] = np.int32(min(max(q, low), high))
 
 
@@ -262,22 +292,12 @@ def _normalise_one(values: Array, loops: Array, centred: bool, norm: Array, out:
             read, to = values[r * rv : r * rv + size], out[r * ro : r * ro + size]
             for k in range(size):
                 x = np.float64(read[k]) * slope + start
-                q = np.floor(x * part)
-                rest = x - q * whole
-                if rest >= whole:
-                    q += 1.0
-                if rest < 0.0:
-                    q -= 1.0
+                q = quotient(x, whole, part)
                 to[k] = np.int32(min(max(q, low), high))
         else:
             for k in range(size):
                 x = np.float64(values[r * rv + k * dv]) * slope + start
-                q = np.floor(x * part)
-                rest = x - q * whole
-                if rest >= whole:
-                    q += 1.0
-                if rest < 0.0:
-                    q -= 1.0
+                q = quotient(x, whole, part)
                 out[r * ro + k * do] = np.int32(min(max(q, low), high))
 
 
