@@ -249,6 +249,9 @@ CHANNEL_KINDS = {
 }
 """The operations in which a channel reads only itself: type of a spike, and of sums that certainly fit."""
 
+CHANNEL_PIXELS = 4
+"""Pixels for which a weight is read once, where a channel reads only itself."""
+
 
 @vector_code
 def multiply_channels(
@@ -284,17 +287,26 @@ def multiply_channels(
     weight_kind = sum_kind if element == F32 else I16X16
     b = code.b
 
-    def one_pixel(p: Value) -> None:
-        first = b.add(spikes, b.mul(p, spike_stride))
+    def added(total: Value, s: Value, w: Value) -> Value:
+        if element == F32:
+            return b.fadd(total, b.fmul(s, w))
+        return b.add(total, b.mul(code.widen(s, sum_kind), w))
 
-        def one_tap(k: Value, carried: list[Value]) -> list[Value]:
-            s = code.load(spike_kind, first, code.load(I64, taps, code.multiply(k, 8)))
-            w = code.load(weight_kind, weight, b.mul(k, weight_stride))
-            if element == F32:
-                return [b.fadd(carried[0], b.fmul(s, w))]
-            return [b.add(carried[0], b.mul(code.widen(s, sum_kind), code.widen(w, sum_kind)))]
+    def several(first: Value, count: int) -> None:
+        places = [b.add(first, code.number(n)) for n in range(count)]
+        sources = [b.add(spikes, b.mul(p, spike_stride)) for p in places]
 
-        (total,) = code.loop(tap_count, [code.all(sum_kind, 0)], one_tap)
-        add_to_current(code, total, b.add(current, b.mul(p, current_stride)), 0)
+        def one_tap(k: Value, sums: list[Value]) -> list[Value]:
+            tap = code.load(I64, taps, code.multiply(k, 8))
+            w = code.widen(code.load(weight_kind, weight, b.mul(k, weight_stride)), sum_kind)
+            read = [code.load(spike_kind, source, tap) for source in sources]
+            return [added(total, s, w) for total, s in zip(sums, read, strict=True)]
 
-    code.each(pixels, one_pixel)
+        sums = code.loop(tap_count, [code.all(sum_kind, 0)] * count, one_tap)
+        for p, total in zip(places, sums, strict=True):
+            add_to_current(code, total, b.add(current, b.mul(p, current_stride)), 0)
+
+    blocks = b.sdiv(pixels, code.number(CHANNEL_PIXELS))
+    done = code.multiply(blocks, CHANNEL_PIXELS)
+    code.each(blocks, lambda block: several(code.multiply(block, CHANNEL_PIXELS), CHANNEL_PIXELS))
+    code.each(b.sub(pixels, done), lambda p: several(b.add(done, p), 1))
