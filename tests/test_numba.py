@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnc.backends.numba_cpu import NumbaSimulator
+from snnc.backends.numba_cpu.kernels.counting import TALLIED, tally
 from snnc.errors import InputError, UsageError
 from snnc.ir import snn
 from snnc.ir.neuron import Neuron
@@ -232,3 +233,17 @@ def test_counts_without_potentials(steps: int) -> None:
 def test_threads_must_be_positive() -> None:
     with pytest.raises(UsageError, match="threads"):
         NumbaSimulator(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [(np.int8, 1), (np.int8, 127), (np.int16, 32767), (np.int32, 2**31 - 1)]
+)
+@pytest.mark.parametrize("neurons", [1, TALLIED - 1, TALLIED + 37])
+def test_what_is_sent_is_counted_exactly(kind: type[np.signedinteger[Any]], most: int, neurons: int) -> None:
+    spikes = np.random.default_rng(neurons).integers(-most - 1, most + 1, (3, 4, neurons)).astype(kind)
+    spikes[0, 0, 0] = np.iinfo(kind).min
+    found = [np.ones(neurons, np.int64) for _ in range(3)]
+    tally(spikes, 3, *found)
+    sent = np.abs(spikes[:, :3].astype(np.int64))
+    for counted, expected in zip(found, (sent != 0, sent, np.bitwise_count(sent)), strict=True):
+        np.testing.assert_array_equal(counted - 1, expected.sum(axis=(0, 1)))

@@ -12,6 +12,9 @@ from snnc.backends.numba_cpu.machine.cache import kernel
 
 Array = NDArray[Any]
 
+TALLIED = 1024
+"""Neurons that are counted at once: their counts stay in the cache."""
+
 
 @kernel
 def pool(values: Array, sizes: Array, geometry: Array, maximum: bool, out: Array) -> None:
@@ -119,16 +122,28 @@ def gather(values: Array, index: Array, out: Array) -> None:
 @kernel
 def tally(spikes: Array, images: int, events: Array, units: Array, bits: Array) -> None:
     """Count what was sent: (steps, images, neurons) integers into three (neurons,) int64 arrays."""
-    for t in range(spikes.shape[0]):
-        for b in range(images):
-            row = spikes[t, b]
-            for i in range(row.size):
-                magnitude = abs(np.int64(row[i]))
-                events[i] += magnitude != 0
-                units[i] += magnitude
-                while magnitude:
-                    bits[i] += magnitude & 1
-                    magnitude >>= 1
+    sent, ones = np.empty(TALLIED, np.uint32), np.empty(TALLIED, np.uint32)
+    for start in range(0, events.size, TALLIED):
+        size = min(TALLIED, events.size - start)
+        sent[:] = 0
+        ones[:] = 0
+        total = units[start : start + size]
+        for t in range(spikes.shape[0]):
+            for b in range(images):
+                row = spikes[t, b, start : start + size]
+                for i in range(size):
+                    sent[i] += np.uint32(row[i] != 0)
+                for i in range(size):
+                    total[i] += abs(np.int64(row[i]))
+                for i in range(size):  # the bits of a magnitude: added up in pairs, fours, eights and all
+                    x = np.uint32(abs(np.int64(row[i])))
+                    x = np.uint32(x - ((x >> np.uint32(1)) & np.uint32(0x55555555)))
+                    x = np.uint32((x & np.uint32(0x33333333)) + ((x >> np.uint32(2)) & np.uint32(0x33333333)))
+                    x = np.uint32((x + (x >> np.uint32(4))) & np.uint32(0x0F0F0F0F))
+                    ones[i] += np.uint32(x * np.uint32(0x01010101)) >> np.uint32(24)
+        for i in range(size):
+            events[start + i] += sent[i]
+            bits[start + i] += ones[i]
 
 
 @kernel
