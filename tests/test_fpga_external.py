@@ -22,7 +22,7 @@ from snnc.backends.fpga.bundle import BOARD
 from snnc.backends.fpga.external import Buffer, external_beats
 from snnc.backends.fpga.layout import Design
 from snnc.backends.fpga.lowering import Fetching, design
-from snnc.backends.fpga.mapper import Mapped, estimated, fitted
+from snnc.backends.fpga.mapper import Designs, Mapped, estimated
 from snnc.backends.fpga.parts import DEVICES
 from snnc.backends.fpga.units import units
 from snnc.backends.programs import run
@@ -190,7 +190,7 @@ def test_parts_of_a_weight_hold_each_channel_once(
 
 def test_weights_lie_on_the_chip_where_they_fit() -> None:
     graph = random_graph(5, flat=True, blocks=1)
-    mapped = fitted(units(graph), DEVICES["ecp5-25"])
+    mapped = Designs(units(graph)).fitted(DEVICES["ecp5-25"])
     assert isinstance(mapped, Mapped)
     assert mapped.design.sizes.external == 0
 

@@ -13,7 +13,7 @@ from snnc.artefact import Artefact, save
 from snnc.backends import load_backend
 from snnc.backends.fpga import files, simulate
 from snnc.backends.fpga.lowering import design
-from snnc.backends.fpga.mapper import Mapped, block_rams, fitted, smaller, use
+from snnc.backends.fpga.mapper import Designs, Mapped, block_rams, smaller, use
 from snnc.backends.fpga.parts import DEVICES
 from snnc.backends.fpga.units import units
 from snnc.cli import main
@@ -133,7 +133,7 @@ def test_cycles_are_estimated_from_the_density(network: Any, tmp_path: Path) -> 
     q = random_inputs(graph, ROWS, 7)
     trace = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(activity=True))
     graph = replace(graph, density=trace.density(graph.settle_steps))
-    mapped = fitted(units(graph), DEVICES["ecp5-85"])
+    mapped = Designs(units(graph)).fitted(DEVICES["ecp5-85"])
     assert isinstance(mapped, Mapped)
     (tmp_path / files.SIZES).write_text(files.header(mapped.design.sizes, 10_000), encoding="ascii")
     _, found = simulated(graph, simulate.build("icarus", tmp_path), tmp_path, mapped.design)

@@ -12,7 +12,7 @@ from snnc.backends import manifest
 from snnc.backends.fpga import bundle, files, simulate
 from snnc.backends.fpga.addresses import beyond
 from snnc.backends.fpga.layout import Design
-from snnc.backends.fpga.mapper import Mapped, fitted, narrowest, smaller
+from snnc.backends.fpga.mapper import Designs, Mapped, smaller
 from snnc.backends.fpga.parts import DEVICES, Device, description, device
 from snnc.backends.fpga.units import units
 from snnc.backends.golden import replay
@@ -89,17 +89,18 @@ class Fpga:
         read = units(graph)
         if read.problems:
             return tuple(read.problems)
-        mapped = fitted(read, self.device)
-        if isinstance(mapped, Mapped):
+        designs = Designs(read)
+        lacking = designs.lacking(self.device)
+        if lacking is None:
             return ()
         largest = max(graph, key=lambda node: getattr(getattr(node, "weight", None), "size", 0))
-        larger = [each.name for each in DEVICES.values() if isinstance(fitted(read, each), Mapped)]
-        cure = smaller(narrowest(read, self.device).sizes, graph.timesteps, self.device)
+        larger = [each.name for each in DEVICES.values() if designs.lacking(each) is None]
+        cure = smaller(designs.narrowest(self.device).sizes, graph.timesteps, self.device)
         if larger:
             cure = f"use --profile {larger[-1]}; {cure}"
         fetched = " and weights in external memory" if self.device.sdram_words else ""
         reason = (
-            f"the network takes {mapped} of {self.device.name} with one lane{fetched}; "
+            f"the network takes {lacking} of {self.device.name} with one lane{fetched}; "
             "this node has the most weights"
         )
         return (Unsupported(largest.name, largest.origin, reason, cure),)
@@ -160,7 +161,7 @@ FILL = 10
 
 
 def _mapped(graph: SnnGraph, part: Device) -> Mapped:
-    mapped = fitted(units(graph), part)
+    mapped = Designs(units(graph)).fitted(part)
     if not isinstance(mapped, Mapped):
         raise InternalError(f"{graph.name} does not fit {part.name}, but the check found no problem")
     if wrong := beyond(mapped.design):

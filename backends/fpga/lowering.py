@@ -130,7 +130,8 @@ class _Layout:
             depths["weights"] = self.buffer.used
             beats = external_beats(self.lanes)
             external = max(beats * len(weights), self.room.get("external", 0))
-            images["external"] = [word >> 16 * beat & 0xFFFF for word in weights for beat in range(beats)]
+            stored = b"".join(word.to_bytes(2 * beats, "little") for word in weights)
+            images["external"] = np.frombuffer(stored, "<u2").tolist()
             images["external"] += [0] * (external - len(images["external"]))
         largest = max(*depths.values(), self.potentials, self.counts, self.spikes, 256)
         address = max(int(largest).bit_length(), self.room.get("address", 0))

@@ -6,7 +6,7 @@ was fitted to the results of Yosys, cycles from how often neurons fire.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import floor
 
@@ -145,64 +145,107 @@ def use(sizes: Sizes, device: Device) -> Use:
     )
 
 
-def fitted(found: Units, device: Device) -> Mapped | str:
-    """Return the fastest design that fits, with fewer lanes where more would hardly help.
+class Designs:
+    """The designs of a network; those with all weights on the chip are laid out once, for whatever part."""
 
-    Weights are fetched from the external memory only where no design holds them on the chip.
+    def __init__(self, found: Units) -> None:
+        """Begin without any.
 
-    Returns:
-        The design; or what the part has too little of with one lane.
-    """
-    whole = _fastest(found, device, lambda lanes: design(found, lanes))
-    if isinstance(whole, Mapped) or not device.sdram_words:
-        return whole
-    return _fastest(found, device, lambda lanes: fetching_design(found, lanes, device))
+        Args:
+            found: the units of the network.
+        """
+        self.found = found
+        self._whole: dict[int, Design] = {}
 
+    def whole(self, lanes: int) -> Design:
+        """Return the design with all weights on the chip."""
+        if lanes not in self._whole:
+            self._whole[lanes] = design(self.found, lanes)
+        return self._whole[lanes]
 
-def narrowest(found: Units, device: Device) -> Design:
-    """Return the design of a network that takes least of a part, whether it fits or not."""
-    return fetching_design(found, 1, device) if device.sdram_words else design(found, 1)
+    def fetching(self, lanes: int, device: Device) -> Design:
+        """Return a design that fetches weights, with as many of them on the chip as there is room for.
 
+        Where the currents of all steps do not fit beside the potentials, weights are fetched in each step.
+        """
+        all_weights = self.whole(lanes).sizes.weights
+        made: Design | None = None
+        for at_once in (True, False):
+            buffer = all_weights
+            for _ in range(TRIES):
+                try:
+                    made = design(self.found, lanes, fetching=Fetching(buffer, at_once))
+                except TooFew:
+                    break
+                if use(made.sizes, device).beyond(device) is None:
+                    return made
+                others = use(replace(made.sizes, weights=0), device).blocks
+                buffer = min(_words(device.blocks - others, 8 * lanes, device), buffer - STEP)
+                if buffer < STEP:
+                    break
+        return made or self.whole(lanes)
 
-def _fastest(found: Units, device: Device, laid_out: Callable[[int], Design]) -> Mapped | str:
-    widest = max(unit.volume[0] for unit in found.units)
-    best: Mapped | None = None
-    lacking, graph = "", found.graph
-    interval = floor(REFRESH_US * min(device.board_mhz, device.clock_mhz))
-    for lanes in reversed([each for each in LANES if each < 2 * widest]):
-        made = laid_out(lanes)
-        taken = use(made.sizes, device)
-        if (missing := taken.beyond(device)) is not None:
-            lacking = missing
-            continue
-        estimate = estimated(found, made, graph.density, interval)
-        if best is not None and estimate.cycles > HARDLY * best.estimate.cycles:
-            break
-        best = Mapped(made, taken, estimate, graph.timesteps, len(graph.encoders))
-    return best or lacking
+    def fitted(self, device: Device) -> Mapped | str:
+        """Return the fastest design that fits, with fewer lanes where more would hardly help.
 
+        Weights are fetched from the external memory only where no design holds them on the chip.
 
-def fetching_design(found: Units, lanes: int, device: Device) -> Design:
-    """Return a design that fetches weights, with as many of them on the chip as there is room for.
+        Returns:
+            The design; or what the part has too little of with one lane.
+        """
+        lacking = ""
+        for laid_out in self._ways(device):
+            best, lacking = self._fastest(device, laid_out)
+            if best is not None:
+                return best
+        return lacking
 
-    Where the currents of all steps do not fit beside the potentials, weights are fetched in each step.
-    """
-    all_weights = design(found, lanes).sizes.weights
-    made: Design | None = None
-    for at_once in (True, False):
-        buffer = all_weights
-        for _ in range(TRIES):
-            try:
-                made = design(found, lanes, fetching=Fetching(buffer, at_once))
-            except TooFew:
+    def lacking(self, device: Device) -> str | None:
+        """Say what a part has too little of with one lane; ``None`` where a design of any lanes fits.
+
+        The answer of :meth:`fitted`, as soon as there is one.
+        """
+        missing: str | None = None
+        for laid_out in self._ways(device):
+            missing = None
+            for lanes in self._lanes:
+                beyond = use(laid_out(lanes).sizes, device).beyond(device)
+                if beyond is None:
+                    return None
+                missing = missing or beyond
+        return missing
+
+    def narrowest(self, device: Device) -> Design:
+        """Return the design that takes least of a part, whether it fits or not."""
+        return self.fetching(1, device) if device.sdram_words else self.whole(1)
+
+    def _ways(self, device: Device) -> Iterator[Callable[[int], Design]]:
+        """Yield how designs are laid out, the faster ones first."""
+        yield self.whole
+        if device.sdram_words:
+            yield lambda lanes: self.fetching(lanes, device)
+
+    @property
+    def _lanes(self) -> list[int]:
+        """Numbers of lanes that make sense, in order."""
+        widest = max(unit.volume[0] for unit in self.found.units)
+        return [each for each in LANES if each < 2 * widest]
+
+    def _fastest(self, device: Device, laid_out: Callable[[int], Design]) -> tuple[Mapped | None, str]:
+        best: Mapped | None = None
+        lacking, graph = "", self.found.graph
+        interval = floor(REFRESH_US * min(device.board_mhz, device.clock_mhz))
+        for lanes in reversed(self._lanes):
+            made = laid_out(lanes)
+            taken = use(made.sizes, device)
+            if (missing := taken.beyond(device)) is not None:
+                lacking = missing
+                continue
+            estimate = estimated(self.found, made, graph.density, interval)
+            if best is not None and estimate.cycles > HARDLY * best.estimate.cycles:
                 break
-            if use(made.sizes, device).beyond(device) is None:
-                return made
-            others = use(replace(made.sizes, weights=0), device).blocks
-            buffer = min(_words(device.blocks - others, 8 * lanes, device), buffer - STEP)
-            if buffer < STEP:
-                break
-    return made or design(found, lanes)
+            best = Mapped(made, taken, estimate, graph.timesteps, len(graph.encoders))
+        return best, lacking
 
 
 TRIES, STEP = 4, 256

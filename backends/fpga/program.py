@@ -115,8 +115,12 @@ def packed(rows: IntArray, bits: int) -> list[int]:
 def packed_bytes(rows: IntArray) -> list[int]:
     """Return what :func:`packed` returns for lanes of 8 bits, of the many words of weights, in less time."""
     size = rows.shape[1]
-    stored = rows.astype(np.uint8).tobytes()  # modulo 256
-    return [int.from_bytes(stored[at : at + size], "little") for at in range(0, len(stored), size)]
+    stored = rows.astype(np.uint8, order="C")  # modulo 256
+    if size in (1, 2, 4, 8):
+        words: list[int] = stored.view(f"<u{size}")[:, 0].tolist()
+        return words
+    whole = stored.tobytes()
+    return [int.from_bytes(whole[at : at + size], "little") for at in range(0, len(whole), size)]
 
 
 def digits(weight: IntArray) -> list[tuple[int, IntArray]]:

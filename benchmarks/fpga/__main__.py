@@ -33,7 +33,7 @@ from snnc.backends.fpga import files, simulate
 from snnc.backends.fpga.additions import TooFew
 from snnc.backends.fpga.layout import Design
 from snnc.backends.fpga.lowering import Fetching, design
-from snnc.backends.fpga.mapper import LANES, Mapped, estimated, fetching_design, fitted, use
+from snnc.backends.fpga.mapper import LANES, Designs, Mapped, estimated, use
 from snnc.backends.fpga.parts import device
 from snnc.backends.fpga.units import Units, units
 from snnc.errors import UsageError
@@ -205,9 +205,10 @@ def by_lanes(path: Path, profile: str) -> None:
     graph = load(path).graph
     found, part = units(graph), device(profile)
     lines = []
-    laid_out = [(f"{lanes}", design(found, lanes)) for lanes in LANES]
+    designs = Designs(found)
+    laid_out = [(f"{lanes}", designs.whole(lanes)) for lanes in LANES]
     if part.sdram_words:
-        laid_out += [(f"{lanes}, SDRAM", fetching_design(found, lanes, part)) for lanes in LANES]
+        laid_out += [(f"{lanes}, SDRAM", designs.fetching(lanes, part)) for lanes in LANES]
     for which, made in laid_out:
         taken, estimate = use(made.sizes, part), estimated(found, made, graph.density)
         cycles = estimate.cycles
@@ -273,7 +274,7 @@ def in_c(path: Path, rows: Path, count: int) -> None:
 
 def _fitted(graph: SnnGraph, profile: str) -> tuple[Units, Mapped]:
     found = units(graph)
-    mapped = fitted(found, device(profile))
+    mapped = Designs(found).fitted(device(profile))
     if found.problems or isinstance(mapped, str):
         raise SystemExit(f"{graph.name} does not fit {profile}: {found.problems or mapped}")
     return found, mapped
