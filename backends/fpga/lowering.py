@@ -20,7 +20,7 @@ from snnc.backends.fpga.external import Buffer, external_beats
 from snnc.backends.fpga.layout import Addition, Design, Sizes, Work
 from snnc.backends.fpga.parameters import Parameters, population_rows
 from snnc.backends.fpga.places import input_places, map_places, widths
-from snnc.backends.fpga.program import Program, packed
+from snnc.backends.fpga.program import Program, halfwords, packed
 from snnc.backends.fpga.units import ONE, Maximum, Synapse, Unit, Units
 from snnc.backends.fpga.views import Volume, volume
 from snnc.errors import InternalError, UsageError
@@ -130,8 +130,7 @@ class _Layout:
             depths["weights"] = self.buffer.used
             beats = external_beats(self.lanes)
             external = max(beats * len(weights), self.room.get("external", 0))
-            stored = b"".join(word.to_bytes(2 * beats, "little") for word in weights)
-            images["external"] = np.frombuffer(stored, "<u2").tolist()
+            images["external"] = halfwords(weights, beats)
             images["external"] += [0] * (external - len(images["external"]))
         largest = max(*depths.values(), self.potentials, self.counts, self.spikes, 256)
         address = max(int(largest).bit_length(), self.room.get("address", 0))

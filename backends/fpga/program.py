@@ -123,6 +123,17 @@ def packed_bytes(rows: IntArray) -> list[int]:
     return [int.from_bytes(whole[at : at + size], "little") for at in range(0, len(whole), size)]
 
 
+def halfwords(words: list[int], beats: int) -> list[int]:
+    """Return words of so many times 16 bits as numbers of 16 bits, the lowest of each word first."""
+    size = 2 * beats
+    if size in (2, 4, 8):
+        found = np.array(words, f"<u{size}").view("<u2")
+    else:
+        found = np.frombuffer(b"".join(word.to_bytes(size, "little") for word in words), "<u2")
+    numbers: list[int] = found.tolist()
+    return numbers
+
+
 def digits(weight: IntArray) -> list[tuple[int, IntArray]]:
     """Return integers as sums of int8 that are shifted: pairs of a number of bytes and the int8 values.
 
