@@ -47,8 +47,24 @@ def test_measurements_are_kept_and_not_repeated(paper: Any, tmp_path: Path) -> N
     assert len(lines) == 8
     assert CliRunner().invoke(paper.main, [*command, *more]).exit_code == 0
     assert measured.read_text().splitlines() == lines
-    printed = CliRunner().invoke(paper.main, ["--print", "--measured", str(measured)])
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- paper: begin -->\nwas here\n<!-- paper: end -->\nbehind\n")
+    printed = CliRunner().invoke(
+        paper.main, ["--print", "--measured", str(measured), "--report", str(page)], catch_exceptions=False
+    )
+    text = page.read_text()
+    assert text.startswith("before\n<!-- paper: begin -->\n## small (100.00 [")
+    assert text.endswith("\n<!-- paper: end -->\nbehind\n")
+    assert "was here" not in text
     assert "## small (100.00 [" in printed.output
     assert "n = 40): parts" in printed.output
     assert "| thresholds, dual threshold, initialisation |" in printed.output
     assert "| QCFS, ICLR 2022 | CIFAR-10 ResNet-18 | 96.04 | - | 75.44 | 90.43 | 94.82 |" in printed.output
+
+
+def test_a_page_without_marks_is_left_alone(paper: Any, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- paper: begin -->\nall of it\n")
+    with pytest.raises(ValueError, match="has no marks"):
+        paper.write_between(page, "paper", "new\n")
+    assert page.read_text() == "<!-- paper: begin -->\nall of it\n"
