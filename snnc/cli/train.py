@@ -203,16 +203,8 @@ def _train_leaky(terminal: Terminal, request: Request) -> None:
     refuse(
         "is not for leaky networks, which learn labels in one stage of --epochs",
         *("--minutes", "--loss", "--augment", "--levels", "--teacher", "--teacher-preprocess", "--smoothing"),
-        *(
-            "--weight-decay",
-            "--first-size",
-            "--precision",
-            "--temperature",
-            "--rounded",
-            "--checkpoints",
-            "--metrics",
-        ),
-        *("--density", "--regrow"),
+        *("--weight-decay", "--precision", "--temperature", "--rounded", "--checkpoints", "--metrics"),
+        *("--density", "--regrow", "--first-size"),
     )
     if request.arch != "da-lif":
         refuse(f"is for da-lif: {request.arch} learns no decays", "--decays")
