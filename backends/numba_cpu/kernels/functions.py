@@ -138,7 +138,7 @@ def softmax_counts(
 
 
 @kernel
-def _share(terms: Array, levels: int, total: int, shares: Array) -> None:
+def _share(terms: Array, levels: int, total: Any, shares: Array) -> None:
     """Write ``floor((levels term + floor(total / 2)) / total)``."""
     factor, half, whole = np.float64(levels), np.float64(total >> 1), np.float64(total)
     inverse = 1.0 / whole
