@@ -221,11 +221,11 @@ def test_in_a_dense_turn_the_sparse_network_teaches(
     taught: list[Any] = []
     given = stages.Stage.loss
 
-    def watched(stage: stages.Stage, x: Any, labels: Any, teacher: Any = None) -> Any:
+    def watched(stage: stages.Stage, x: Any, seen: Any, labels: Any, teacher: Any = None) -> Any:
         if "levels" in stage.name:
             weights = None if teacher is None else {k: v.clone() for k, v in teacher.state_dict().items()}
             taught.append((weights, stage.learner.state()))
-        return given(stage, x, labels, teacher)
+        return given(stage, x, seen, labels, teacher)
 
     monkeypatch.setattr(stages.Stage, "loss", watched)
     found = run(material, epochs=18, reverse=True)
