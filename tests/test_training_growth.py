@@ -79,6 +79,12 @@ def test_growing_images_are_planned_by_the_clock() -> None:
     assert train("tiny", *images(side=32), course=course, threads=1, **choices).record["equal_rows"] == 40
 
 
+def test_images_that_are_too_small_at_first_are_refused() -> None:
+    course = Course(arch="tiny", first_size=0.5)
+    with pytest.raises(UsageError, match=r"first_size 0\.5 begins with images of 8 x 8, too small for tiny"):
+        train("tiny", *images(side=16), course=course, threads=1, **QUICK)
+
+
 @pytest.mark.parametrize("first", [0.4, 0, -1, 1.5, float("nan"), "half", True])
 def test_sizes_that_are_none_are_refused(first: Any) -> None:
     with pytest.raises(UsageError, match=r"first_size must be a number from 0\.5 to 1"):

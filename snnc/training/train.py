@@ -23,7 +23,7 @@ from snnc.arguments import Model, as_preprocessing, read_source
 from snnc.backends import load_simulator
 from snnc.cores import available_cores
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import InternalError, UsageError
+from snnc.errors import InputError, InternalError, UsageError
 from snnc.ir.ann import AnnGraph
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.passes import PASSES
@@ -136,6 +136,8 @@ def train(
         raise UsageError(f"the device {asked.device!r} is not there: leave it out")
     pixels = Pixels.of(x, y, name)
     source, _ = read_source(initial(arch, pixels.x, pixels.classes, asked.seed))
+    if wanted.first_size < 1:
+        _require_large(wanted, pixels)
     output = source.graph.output_names[0]
     rows = TrainingRows.split(pixels.x, {output: pixels.y}, source, None, name, asked.held_back)
     taught = (
@@ -188,6 +190,21 @@ def train(
     text = json.dumps(record)
     grown.model.metadata_props.add(key=PROPERTY, value=text)
     return Trained(grown.model, grown.measure, json.loads(text))
+
+
+def _require_large(course: Course, pixels: Pixels) -> None:
+    """Refuse first images that are too small for the network."""
+    from snnc.training.growth import Growth
+
+    growth, one = Growth(course.first_size), pixels.x[:1]
+    height, width = (growth.side(size, 0, 1) for size in one.shape[2:])
+    try:
+        initial(course.arch, one[:, :, :height, :width], pixels.classes, 0)
+    except InputError as error:
+        raise UsageError(
+            f"first_size {course.first_size:g} begins with images of {height} x {width}, too small for "
+            f"{course.arch}: give a larger one"
+        ) from error
 
 
 def check_read_back(grown: Grown, rows: TrainingRows, simulator: Simulator) -> None:
