@@ -17,11 +17,12 @@ import pytest
 import snnc
 from snnc.cli import main
 from snnc.cli.train import ARCHITECTURES as OFFERED
+from snnc.cli.train import OPTIMISERS as OFFERED_OPTIMISERS
 from snnc.compiler import Options, convert
 from snnc.errors import InputError, UsageError
 from snnc.ir.snn import IntegrateFire
 from snnc.training.architectures import ARCHITECTURES
-from snnc.training.course import Course, training_recipe
+from snnc.training.course import OPTIMISERS, Course, training_recipe
 from snnc.training.pixels import Pixels
 from tests.onnx_models import Array
 
@@ -187,6 +188,7 @@ def test_smooth_activations_are_trained_in_floats(tmp_path: Path) -> None:
         ({"levels": 0}, "levels must be a whole number from 1 to 255"),
         ({"levels": True}, "levels must be a whole number"),
         ({"smoothing": 1.0}, "smoothing must be a number from 0 to below"),
+        ({"optimiser": "lion"}, "optimiser 'lion' is unknown; known: adam, sgd"),
     ],
 )
 def test_courses_that_make_no_sense(choices: dict[str, Any], message: str) -> None:
@@ -318,6 +320,40 @@ def test_one_cycle_and_decay() -> None:
     assert (weight.item(), other.item()) == (pytest.approx(0.95), 1.0)
 
 
+def test_momentum_gathers_the_decay_of_weights() -> None:
+    """With gradients of 0: v = d w and w - rate (d w + m v), by Sutskever et al., in torch's form."""
+    weight, other = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    optimiser = Pace(0.2, 0.5, momentum=0.9).optimiser(
+        [
+            {"params": [weight], "lr": 0.1, "shrinks": True},
+            {"params": [other], "lr": 0.1, "shrinks": False},
+        ]
+    )
+    for each in (weight, other):
+        each.grad = torch.zeros(1)
+    optimiser.step()
+    assert (weight.item(), other.item()) == (pytest.approx(1 - 0.1 * (0.5 + 0.9 * 0.5)), 1.0)
+    second = weight.item()
+    optimiser.step()
+    velocity = 0.9 * 0.5 + 0.5 * second
+    assert weight.item() == pytest.approx(second - 0.1 * (0.5 * second + 0.9 * velocity))
+
+
+def test_gradient_descent_resumes_to_the_same_bits(data: tuple[Array, Array], tmp_path: Path) -> None:
+    course = Course(arch="tiny", optimiser="sgd")
+    assert course.weight_decay == OPTIMISERS["sgd"].weight_decay
+    whole = run(data, course=course, rate=None, checkpoints=tmp_path / "whole")
+    assert whole.record["recipe"]["rate"] == OPTIMISERS["sgd"].rate
+    again = run(data, course=course, rate=None, checkpoints=tmp_path / "whole")
+    assert again.model.SerializeToString() == whole.model.SerializeToString()
+    assert run(data, course=course, rate=None).model.SerializeToString() == whole.model.SerializeToString()
+    other = run(data, rate=None)
+    assert other.record["recipe"]["rate"] == OPTIMISERS["adam"].rate
+    assert other.record["curve"][-1] != whole.record["curve"][-1]
+    with pytest.raises(UsageError, match="sgd trains levels, and there are none: leave rounded below 1"):
+        run(data, course=course, rounded=1.0)
+
+
 def test_each_image_is_mirrored_in_every_second_pass() -> None:
     chosen = torch.arange(1000)
     first, second = mirrored(chosen, 0), mirrored(chosen, 1)
@@ -346,4 +382,5 @@ def test_the_command_writes_a_network(
 
 def test_the_command_offers_every_architecture() -> None:
     assert tuple(ARCHITECTURES) == OFFERED
-    assert training_recipe(epochs=1).augment == ("crop", "alternate")
+    assert tuple(OPTIMISERS) == OFFERED_OPTIMISERS
+    assert training_recipe(COURSE, epochs=1).augment == ("crop", "alternate")

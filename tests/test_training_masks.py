@@ -25,6 +25,7 @@ import torch
 from snnc.training import sparsity_schedule as schedule
 from snnc.training import stage as stages
 from snnc.training.masks import Masks, prunable
+from snnc.training.pace import Pace
 from snnc.training.recipe import Recipe
 from snnc.training.tuning import Tuning, tune
 
@@ -85,10 +86,16 @@ def parameter(seed: int = 0) -> torch.nn.Parameter:
 
 
 def follow(
-    found: Masks, weight: torch.nn.Parameter, first: int, last: int, generator: torch.Generator
+    found: Masks,
+    weight: torch.nn.Parameter,
+    first: int,
+    last: int,
+    generator: torch.Generator,
+    momentum: float | None = None,
 ) -> None:
     """Take steps whose gradients and weights are any."""
-    optimiser = torch.optim.Adam([weight])
+    optimiser = Pace(momentum=momentum).optimiser([{"params": [weight], "lr": 1e-3, "shrinks": True}])
+    moment = "exp_avg" if momentum is None else "momentum_buffer"
     for step in range(first, last):
         weight.grad = torch.randn(weight.shape, generator=generator)
         found.follow(step, STEPS, generator)
@@ -97,7 +104,7 @@ def follow(
         outside = found.masks[0].held == 0
         assert not weight.detach()[outside].any()
         assert not weight.grad[outside].any()
-        assert not optimiser.state[weight]["exp_avg"][outside].any()
+        assert not optimiser.state[weight][moment][outside].any()
 
 
 @pytest.mark.parametrize("regrow", ["gradient", "random", "none"])
@@ -122,6 +129,13 @@ def test_the_density_falls_by_magnitude_and_stays(regrow: str) -> None:
     assert bool((settled != sparse).any()) == (regrow != "none")
     follow(found, weight, 45, STEPS, generator)
     assert torch.equal(found.masks[0].held, settled)
+
+
+def test_what_is_no_synapse_has_no_momentum_of_gradient_descent() -> None:
+    weight, generator = parameter(), torch.Generator().manual_seed(1)
+    found = masks("random", weight)
+    follow(found, weight, 0, 45, generator, momentum=0.9)
+    assert int(found.masks[0].held.sum()) == 16
 
 
 def test_what_grows_again_has_the_largest_gradient() -> None:

@@ -26,7 +26,7 @@ class Learning:
     loss: str | None
     augment: str
     batch: int
-    rate: float
+    rate: float | None
     temperature: float
     rounded: float | None
     held_back: float
@@ -96,7 +96,7 @@ def learning_options(
     augment: str,
     changes: str,
     batch: int,
-    rate: float,
+    rate: float | None,
     rounded: float | None = None,
     slower: str = "",
 ) -> Callable[[Command], Command]:
@@ -110,7 +110,7 @@ def learning_options(
         augment: default of ``--augment``.
         changes: its help.
         batch: default.
-        rate: default.
+        rate: default; ``None`` for one that another option decides.
         rounded: default; ``None`` for that of `tune`.
         slower: where the rate is lower, for the help of ``--rate``.
     """

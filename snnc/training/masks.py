@@ -121,7 +121,7 @@ class Masks:
                 mask.weight.mul_(mask.held)
                 average[mask.name].mul_(mask.held)
                 moments: dict[str, Any] = optimiser.state.get(mask.weight, {})
-                for moment in ("exp_avg", "exp_avg_sq"):
+                for moment in ("exp_avg", "exp_avg_sq", "momentum_buffer"):
                     if moment in moments:
                         moments[moment].mul_(mask.held)
 

@@ -1,7 +1,9 @@
 """How fast a stage learns: its rate, what its average looks back over, and when it is judged.
 
 Sources: Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning
-Rates", 2017 (one cycle); Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+Rates", 2017 (one cycle); Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019;
+Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013 (Nesterov's
+momentum).
 """
 
 # Where torch is absent, the checkers see its names as Any.
@@ -25,26 +27,28 @@ WARM_UP = 50
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How the parameters follow their gradients: by Adam.
+    """How the parameters follow their gradients.
 
     Attributes:
         rise: share of the steps in which the rate rises, for networks that begin with nothing; ``None`` for a
             short rise, for those that are good already.
         weight_decay: by how much a step of rate 1 shrinks a weight.
+        momentum: of stochastic gradient descent, in Nesterov's form; ``None`` for Adam.
         largest_gradient: length to which the gradients of all parameters together are clipped.
     """
 
     rise: float | None = None
     weight_decay: float = 0.0
+    momentum: float | None = None
     largest_gradient: float = 1.0
 
     def optimiser(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         """Return what follows the gradients of groups of parameters; those of weights shrink."""
-        if not self.weight_decay:
-            return torch.optim.Adam(groups)
         shrinking = [
             {**group, "weight_decay": self.weight_decay if group["shrinks"] else 0.0} for group in groups
         ]
+        if self.momentum is not None:
+            return torch.optim.SGD(shrinking, momentum=self.momentum, nesterov=self.momentum > 0)
         return torch.optim.AdamW(shrinking)
 
     def rate(self, step: int, steps: int) -> float:

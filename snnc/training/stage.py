@@ -2,8 +2,8 @@
 
 A network is tuned in two stages. The first trains the levels of rectifiers in floats, with batch
 normalisations that use the statistics of the batch; the second, folded and lowered, the integers that are
-deployed. Both learn by Adam with a cosine rate and gradients clipped at 1, and what counts is the moving
-average of the parameters.
+deployed. Both follow clipped gradients with a cosine rate, as :mod:`snnc.training.pace` says, and what counts
+is the moving average of the parameters.
 
 The number of steps is fixed before the first one, and all randomness comes from one generator that is part of
 a checkpoint: a stage that is interrupted goes on to the same bits, on the same number of threads.

@@ -117,14 +117,18 @@ def train(
     require_torch("training")
     from snnc.training.course import training_recipe
 
-    asked = training_recipe(**choices) if recipe is None else recipe
+    wanted = Course(arch=arch) if course is None else course
+    asked = training_recipe(wanted, **choices) if recipe is None else recipe
     if asked.reverse:
         raise UsageError("reverse distillation belongs to tune: train without, and tune what is written")
     if asked.channels is not None:
         raise UsageError(
             "channels are taken out by tune: train without, and tune the network that is written"
         )
-    wanted = Course(arch=arch) if course is None else course
+    if wanted.optimiser != "adam" and asked.second_share == 1:
+        raise UsageError(
+            f"{wanted.optimiser} trains levels, and there are none: leave rounded below 1, or adam"
+        )
     if wanted.arch != arch:
         raise UsageError(f"the course is of {wanted.arch!r}, not of {arch!r}")
     import torch

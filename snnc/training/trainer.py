@@ -1,7 +1,7 @@
 """A network trained from nothing, to levels from the first step, and written as the integers it computes.
 
 The first stage trains the levels of rectifiers, thresholds learned per channel, with batch normalisations on
-the statistics of the batch, by AdamW with one cycle of the rate. The second, folded and lowered to one step
+the statistics of the batch, with one cycle of the rate. The second, folded and lowered to one step
 of graded neurons, trains the integers that are written. What is written is read back, lowered by the preset
 `exact`, and its counts compared with those that were trained.
 
@@ -40,7 +40,7 @@ from snnc.simulation.protocol import Simulator
 from snnc.source.ann_session import to_onnx
 from snnc.source.calibration import Calibration
 from snnc.training.ann_network import AnnNetwork
-from snnc.training.course import ALONE, TAUGHT, Course
+from snnc.training.course import ALONE, OPTIMISERS, TAUGHT, Course
 from snnc.training.deployable import deployable, pooled_norms
 from snnc.training.export import exported
 from snnc.training.growth import Growth
@@ -232,10 +232,15 @@ class Trainer:
             weights=weights,
             progress=self.progress,
             cache={name: torch.from_numpy(self.pixels.x[self.rows.trained])},
-            pace=Pace(self.course.rise, self.course.weight_decay),
+            pace=self._pace(),
             growth=Growth(self.course.first_size),
             smoothing=self.course.smoothing,
         )
+
+    def _pace(self) -> Pace:
+        how = OPTIMISERS[self.course.optimiser]
+        decay = how.weight_decay if self.course.weight_decay is None else self.course.weight_decay
+        return Pace(self.course.rise, decay, how.momentum, how.largest_gradient)
 
     def _answers(self, held: dict[str, FloatArray], output: str) -> FloatArray:
         """Return the teacher's answers to the rows held back."""
