@@ -93,7 +93,7 @@ def tune_over_time(
         method=request.finish or "bptt",
         epochs=request.epochs or EPOCHS,
         batch=request.batch if given("--batch") else BATCH,
-        rate=request.rate if given("--rate") else RATE,
+        rate=request.rate if given("--rate") and request.rate is not None else RATE,
         held_back=request.held_back,
         seed=request.seed,
         threads=request.threads,
