@@ -160,16 +160,17 @@ def test_options_that_make_no_sense(changes: dict[str, Any], message: str, data:
         run(data, **changes)
 
 
-def test_smooth_activations_are_trained_in_floats(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arch", ["mobilenetv3", "vit"])
+def test_smooth_activations_are_trained_in_floats(arch: str, tmp_path: Path) -> None:
     """Written as they are, resumed to the same bits, and converted to step functions."""
     data = images(60, 8)
     given: dict[str, Any] = {**QUICK, "epochs": 1, "threads": 1}
-    found = train("mobilenetv3", *data, **given)
+    found = train(arch, *data, **given)
     assert found.record["course"]["levels"] is None
     assert found.record["steps"] == [2, 0]
-    again = train("mobilenetv3", *data, checkpoints=tmp_path, **given)
+    again = train(arch, *data, checkpoints=tmp_path, **given)
     assert again.model.SerializeToString() == found.model.SerializeToString()
-    assert train("mobilenetv3", *data, minutes=0.01, **{**given, "epochs": None}).record["steps"][0] > 0
+    assert train(arch, *data, minutes=0.01, **{**given, "epochs": None}).record["steps"][0] > 0
     passes = (
         "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations{levels=15},lower,graded,"
         "init-membrane,quantise-weights"
@@ -177,8 +178,8 @@ def test_smooth_activations_are_trained_in_floats(tmp_path: Path) -> None:
     rows = data[0].transpose(0, 3, 1, 2).astype(np.float32)
     made = convert(found.model.SerializeToString(), rows, Options(1, pipeline=passes, threads=1)).artefact
     assert any(node.breakpoints is not None for node in made.graph.of_type(IntegrateFire))
-    with pytest.raises(UsageError, match="mobilenetv3 has smooth activations and is trained without levels"):
-        Course(arch="mobilenetv3", levels=4)
+    with pytest.raises(UsageError, match=f"{arch} has smooth activations and is trained without levels"):
+        Course(arch=arch, levels=4)
 
 
 @pytest.mark.parametrize(

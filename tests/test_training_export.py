@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import onnxruntime as ort
 import pytest
+from onnx import numpy_helper
 
 from snnc.arguments import read_source
 from snnc.cli import main
@@ -23,9 +25,11 @@ from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, encode_all
 from snnc.source.calibration import Calibration
 from snnc.training import extra
-from snnc.training.architectures import ARCHITECTURES, PIXEL, initial
+from snnc.training.architectures import ARCHITECTURES, initial
 from snnc.training.deployable import deployable, pooled_norms
 from snnc.training.export import exported, power_below
+from snnc.training.layers import EPSILON, PIXEL, Layers
+from snnc.training.sketch import Sketch
 from tests.onnx_models import Array
 
 LOWERED = "lower{input-limit=255},graded,set-schedule,init-membrane{fraction=0.5},quantise-weights"
@@ -138,6 +142,32 @@ def test_weights_depend_on_the_seed() -> None:
     x = images(4)
     first, again, other = (initial("tiny", x, 7, seed).SerializeToString() for seed in (0, 0, 1))
     assert first == again != other
+
+
+def test_attention_normalisation_and_gelu_are_what_their_equations_say() -> None:
+    """Of one block: attention ``v softmax(k' q / sqrt(d))`` and a branch with GELU, of what is normalised."""
+    sketch = Sketch((8, 2, 3))
+    layers = Layers(sketch, np.random.default_rng(0), images(4))
+    layers.shapes[sketch.input] = sketch.shape
+    proto = sketch.model(layers.transformed(sketch.input, 2, 12, gain=0.5), (8, 2, 3), "block")
+    x = np.random.default_rng(1).normal(1, 2, (5, 8, 2, 3))
+    weights = [numpy_helper.to_array(t) for t in proto.graph.initializer]
+    maps = [w.reshape(w.shape[:2]).astype(np.float64) for w in weights if w.ndim == 4]
+
+    def normalised(z: Array) -> Array:
+        centred = z - z.mean(axis=1, keepdims=True)
+        return np.asarray(centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + EPSILON))
+
+    flat = x.reshape(5, 8, 6)
+    q, k, v = ((w @ normalised(flat)).reshape(5, 2, 4, 6) for w in maps[:3])
+    scores = np.exp(k.swapaxes(2, 3) @ q / 2)
+    found = (v @ (scores / scores.sum(axis=2, keepdims=True))).reshape(5, 8, 6)
+    y = flat + maps[3] @ found
+    inner = maps[4] @ normalised(y)
+    bent = np.vectorize(math.erf)(inner / np.sqrt(2))
+    y += maps[5] @ (inner * (1 + bent) / 2)
+    answer = run_ann(read_source(proto)[0].graph, x.astype(np.float32))[0]
+    np.testing.assert_allclose(answer, y.reshape(x.shape), rtol=1e-4, atol=1e-5)
 
 
 def test_the_stem_decorrelates_patches() -> None:

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from snnc.errors import UnknownOperationError, UsageError
 from snnc.ir import ann, snn
@@ -31,8 +34,10 @@ if importlib.util.find_spec("torch") is None:
 
 import torch
 
+from snnc.training.activations import torch_form
 from snnc.training.ann_network import AnnNetwork
 from snnc.training.fine import FineEdges, marked, with_fine
+from snnc.training.operators import gathered
 from snnc.training.spiking_network import SpikingNetwork, inexact
 
 FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations{floor=true}"
@@ -204,6 +209,67 @@ def test_what_was_not_learned_comes_back_bit_for_bit(timesteps: int | None) -> N
     assert AnnNetwork(graph, timesteps).graph() is graph
     lowered = spiking()
     assert SpikingNetwork(lowered).graph() is lowered
+
+
+@pytest.mark.parametrize(
+    ("program", "constants", "whole"),
+    [
+        ("Mul(x, c0); Erf(v0); Add(v1, c1); Mul(x, c2); Mul(v3, v2)", [0.5**0.5, 1, 0.5], True),
+        ("Div(x, c0); Erf(v0); Add(v1, c1); Mul(x, v2); Mul(v3, c2)", [2**0.5, 1, 0.5], True),
+        ("Mul(x, c0); Erf(v0); Add(v1, c1); Mul(x, c2); Mul(v3, v2)", [0.71, 1, 0.5], False),
+        ("Sigmoid(x); Mul(x, v0)", [], True),
+        ("Mul(x, c0); Sigmoid(v0); Mul(x, v1)", [1.702], False),
+        ("HardSigmoid(x, c0, c1); Mul(x, v0)", [1 / 6, 0.5], True),
+        ("Softplus(x); Tanh(v0); Mul(x, v1)", [], True),
+        ("Tanh(x)", [], False),
+    ],
+)
+def test_functions_that_torch_computes_at_once(program: str, constants: list[float], whole: bool) -> None:
+    b = Builder(0, (3, 2, 2))
+    values = np.array(constants, np.float32).reshape(-1, 1)
+    b.add(ann.Pointwise(name="f", inputs=("x",), shape=(3, 2, 2), program=program, constants=values))
+    graph = ann.AnnGraph(name="test", nodes=tuple(b.nodes), outputs=("f",))
+    node = graph.of_type(ann.Pointwise)[0]
+    assert (torch_form(node) is not None) == whole
+    x = 4 * given_rows(graph)
+    with torch.no_grad():
+        found = AnnNetwork(graph).eval()(tensors(graph, x)).outputs[graph.output_names[0]]
+    np.testing.assert_allclose(found, run_ann(graph, x)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [(0,), (2,), (0, 2), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("centred", [True, False])
+def test_normalisations_over_any_axes(axes: tuple[int, ...], centred: bool) -> None:
+    b = Builder(0, (3, 4, 5))
+    b.add(
+        ann.Normalisation(
+            name="norm", inputs=("x",), shape=(3, 4, 5), axes=axes, epsilon=1e-3, centred=centred
+        )
+    )
+    graph = ann.AnnGraph(name="test", nodes=tuple(b.nodes), outputs=("norm",))
+    x = 2 + given_rows(graph)
+    with torch.no_grad():
+        found = AnnNetwork(graph).eval()(tensors(graph, x)).outputs[graph.output_names[0]]
+    np.testing.assert_allclose(found, run_ann(graph, x)[0], rtol=1e-5, atol=1e-6)
+
+
+@drawn(
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    data=st.data(),
+)
+@settings(max_examples=200, deadline=None)
+def test_what_is_gathered_is_what_the_index_says(sizes: list[int], data: st.DataObject) -> None:
+    """Axes that are turned, and indices that are close to that."""
+    size = int(np.prod(sizes))
+    order = data.draw(st.permutations(range(len(sizes))))
+    index = np.arange(size).reshape(sizes).transpose(order)
+    if data.draw(st.booleans()):
+        index = index.copy()
+        index.flat[data.draw(st.integers(0, size - 1))] = data.draw(st.integers(-1, size - 1))
+    x = torch.arange(2.0 * size).reshape(2, size) + 1
+    found = gathered(x, torch.from_numpy(np.array(index)))
+    padded = np.concatenate([x.numpy(), np.zeros((2, 1), np.float32)], axis=1)
+    np.testing.assert_array_equal(found, padded[:, index])
 
 
 def test_what_was_learned_comes_back() -> None:

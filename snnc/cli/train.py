@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = (
     *("small", "wide", "compact", "tiny"),
-    *("resnet8", "resnet20", "resnet18", "vgg16", "mobilenetv3"),
+    *("resnet8", "resnet20", "resnet18", "vgg16", "mobilenetv3", "vit"),
 )
 """As in :data:`snnc.training.architectures.ARCHITECTURES`, which would import NumPy."""
 

@@ -82,6 +82,32 @@ def sliced(x: Tensor, node: ann.Slice | snn.Slice) -> Tensor:
 
 def gathered(x: Tensor, index: Tensor) -> Tensor:
     """Return ``y_i = x[index_i]`` of each sample, and zero where the index is -1."""
+    if (order := _turned(index)) is not None:
+        sizes = [index.shape[axis] for axis in order]
+        back = [1 + order.index(axis) for axis in range(index.ndim)]
+        return x.reshape(len(x), *sizes).permute(0, *back)
     flat = functional.pad(x.flatten(1), (0, 1))
     where = torch.where(index == ABSENT, flat.shape[1] - 1, index)
     return flat[:, where.flatten()].reshape(len(x), *index.shape)
+
+
+def _turned(index: Tensor) -> list[int] | None:
+    """Return the axes of an index as they lie in what is read, if it turns them; ``None`` else.
+
+    Only steps along each axis are looked at where they suffice to tell that it does not.
+    """
+    steps = [
+        int(index.select(axis, 1).flatten()[0]) if size > 1 else 0 for axis, size in enumerate(index.shape)
+    ]
+    order = sorted(range(index.ndim), key=lambda axis: (-steps[axis], axis))
+    inside = 1
+    for axis in reversed(order):
+        if index.shape[axis] > 1 and steps[axis] != inside:
+            return None
+        inside *= index.shape[axis]
+    lying = torch.arange(inside, device=index.device).reshape([index.shape[axis] for axis in order])
+    return (
+        order
+        if bool((lying.permute([order.index(axis) for axis in range(index.ndim)]) == index).all())
+        else None
+    )
