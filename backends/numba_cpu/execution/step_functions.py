@@ -126,10 +126,13 @@ class StepRun:
         self.limit = largest_spike(node, request.timesteps, request.graph.settle_steps)
         n = node.breakpoints.shape[1]
         once = request.steps == 1 and not request.record.states
+        # Whatever is not sent at once must be remembered.
+        self.remembers = not once or bool(np.abs(self.values).max() > self.limit)
         self.compared = node.integer and once and n <= MOST_COMPARED
         self.buckets = None
         if not node.integer:
             return
+        self.starts = self._starts()
         if self.compared:
             self.columns = aligned(np.full((n, out.place.padded), np.iinfo(np.int32).max, np.int32))
             self.columns[:, : node.channels] = node.breakpoints.T
@@ -149,32 +152,49 @@ class StepRun:
         if self.buckets is None:
             self._search(images)
             return
-        request, node, padded = self.request, self.node, self.out.place.padded
+        padded = self.out.place.padded
         potential, taken = self.states[:, :images].reshape(2, -1, padded)
-        # Whatever is not sent at once must be remembered.
-        whole = np.abs(self.values).max() <= self.limit
-        remembers = request.steps > 1 or request.record.states or not whole
-        if remembers:
+        if self.remembers:
             self.states[:, :images] = 0
-        start = aligned(np.zeros(padded, np.int32))
-        for t in range(request.steps):
-            start[: node.channels] = node.bias.astype(np.int64) * self._times(t) + (
-                node.v_init if t == 0 else 0
-            )
-            target = self.out.values[t, :images].reshape(-1, padded)
+        for t in range(self.request.steps):
+            target = self._target(t, images)
             kernels.fire_buckets(
                 self._current(t, images).reshape(-1, padded),
-                start,
+                self._start(t),
                 self.buckets.fields,
                 self.buckets.table,
                 self.buckets.base,
                 self.limit,
-                remembers,
+                self.remembers,
                 potential,
                 taken,
                 target,
             )
-            target[:, node.channels :] = 0
+            self._silence_spare(target)
+
+    def _starts(self) -> Array:
+        """Return what is added to the currents of the first step, of others with a bias, and of the rest."""
+        node = self.node
+        starts = np.zeros((3, self.out.place.padded), np.int32)
+        bias = node.bias.astype(np.int64)
+        starts[0, : node.channels] = bias * self._times(0) + node.v_init
+        starts[1, : node.channels] = bias
+        return aligned(starts)
+
+    def _start(self, t: int) -> Array:
+        """Return what is added to the currents of a step, (padded channels,)."""
+        found: Array = self.starts[0 if t == 0 else 1 if self._times(t) else 2]
+        return found
+
+    def _target(self, t: int, images: int) -> Array:
+        """Return where the spikes of a step go, (pixels, padded channels)."""
+        target: Array = self.out.values[t, :images].reshape(-1, self.out.place.padded)
+        return target
+
+    def _silence_spare(self, target: Array) -> None:
+        """Let channels that only fill vectors send nothing."""
+        if target.shape[1] > self.node.channels:
+            target[:, self.node.channels :] = 0
 
     def _reach(self) -> int:
         """Return the largest magnitude of a potential in any step."""
@@ -184,14 +204,12 @@ class StepRun:
 
     def _compare(self, images: int) -> None:
         """Compare the potentials of the only step with all breakpoints."""
-        node, padded = self.node, self.out.place.padded
-        start = np.zeros(padded, np.int32)
-        start[: node.channels] = node.bias.astype(np.int64) * self._times(0) + node.v_init
-        target = self.out.values[0, :images].reshape(-1, padded)
-        current = self._current(0, images).reshape(-1, padded)
-        base, blocks = int(self.values[0]), -(-node.channels // 16)
-        kernels.fire_once(current, start, self.columns, self.rises, base, self.limit, blocks, target)
-        target[:, node.channels :] = 0
+        current = self._current(0, images).reshape(-1, self.out.place.padded)
+        base, blocks, target = int(self.values[0]), -(-self.node.channels // 16), self._target(0, images)
+        kernels.fire_once(
+            current, self._start(0), self.columns, self.rises, base, self.limit, blocks, target
+        )
+        self._silence_spare(target)
 
     def _times(self, t: int) -> int:
         """Return how often the bias and constant currents count in a step."""
