@@ -17,6 +17,7 @@ from snnc.analysis.costs import payload
 from snnc.artefact import Artefact, load, save
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy, verify
+from snnc.backends.numba_cpu.execution.even_steps import EvenSteps
 from snnc.backends.numba_cpu.execution.step_functions import Buckets
 from snnc.compiler import Options, convert
 from snnc.errors import InputError, UsageError
@@ -126,6 +127,60 @@ def test_many_breakpoints_are_looked_up(timesteps: int, ends: str) -> None:
         assert np.array_equal(alone.outputs[name], values)
     assert len(found) >= 2
     assert all(found)
+
+
+@pytest.mark.parametrize("timesteps", [1, 3])
+@pytest.mark.parametrize("limited", [False, True])
+def test_steps_that_are_evenly_apart_are_computed(timesteps: int, limited: bool) -> None:
+    rng = np.random.default_rng(6)
+    graph = random_graph(7, timesteps=timesteps, neuron=Neuron(), blocks=1)
+
+    def stepped(node: IntegrateFire) -> IntegrateFire:
+        apart = rng.uniform(1, 2, node.channels) * int(node.threshold.max()) * (timesteps + 1) / 128
+        points = np.ceil((np.arange(-60, 61) - rng.random()) * np.maximum(apart, 1)[:, None])
+        return node.with_(
+            neuron=Neuron(levels=255, spikes_per_step=1 if limited else None),
+            negative_threshold=None,
+            breakpoints=points.astype(np.int32),
+            step_values=np.arange(-50, 72, dtype=np.int32),
+        )
+
+    graph = replace(graph.map(IntegrateFire, stepped), max_timesteps=timesteps)
+    with patch.object(Buckets, "of", side_effect=AssertionError("looked up")):
+        assert_same(graph, random_inputs(graph, 5, 2), timesteps)
+
+
+@settings(max_examples=200)
+@given(
+    first=st.integers(-(10**7), 10**7).map(lambda n: n / 16),
+    apart=st.integers(16, 5 * 10**5).map(lambda n: n / 16),
+    count=st.integers(1, 255),
+    moved=st.lists(st.tuples(st.integers(0, 254), st.integers(-2, 2)), max_size=3),
+    base=st.integers(-300, 300),
+)
+def test_even_steps_are_those_of_their_breakpoints(
+    first: float, apart: float, count: int, moved: list[tuple[int, int]], base: int
+) -> None:
+    """Whatever is not a line, as after some breakpoints moved, is found out or computed right."""
+    points = np.ceil(first + apart * np.arange(count)).astype(np.int64)
+    for place, distance in moved:
+        points[place % count] += distance
+    points = np.sort(points).astype(np.int32)[None]
+    values = np.arange(base, base + count + 1, dtype=np.int32)
+    found = EvenSteps.of(points, values, 16)
+    assert found is not None or moved
+    if found is None:
+        return
+    near = (points[0].astype(np.int64) + np.arange(-2, 3)[:, None]).ravel()
+    v = np.concatenate([near, [-(2**31), 0, 2**31 - 1]])
+    origin, factor = found.fields[:, 0]
+    counts = found.base + ((v - origin) * factor).clip(0, found.last).astype(np.int64)
+    np.testing.assert_array_equal(counts, values[np.searchsorted(points[0], v, side="right")])
+
+
+@pytest.mark.parametrize("values", [[0, 1, 1], [0, -1, -2], [0, 2, 4]])
+def test_steps_of_other_heights_are_not_even(values: list[int]) -> None:
+    assert EvenSteps.of(np.array([[0, 10]], np.int32), np.array(values, np.int32), 16) is None
 
 
 def from_end_to_end(schedule: Schedule) -> SnnGraph:

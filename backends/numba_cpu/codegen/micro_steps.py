@@ -1,11 +1,19 @@
-"""Vector code for step functions, sixteen channels at a time: few breakpoints compared, many looked up."""
+"""Vector code for step functions, sixteen channels at a time.
+
+Steps that are evenly apart are found by a product; of others few breakpoints are compared, many looked up.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 
 from snnc.backends.numba_cpu.codegen.micro import I32X16
-from snnc.backends.numba_cpu.codegen.vector import I8, I16, I32, I64, Code, Value, vector, vector_code
+from snnc.backends.numba_cpu.codegen.vector import F64, I8, I16, I32, I64, Code, Value, vector, vector_code
+
+F64X16 = vector(F64, 16)
 
 ELEMENTS = {"bytes": I8, "words": I16, "wide": I32}
 """Types of a spike."""
@@ -112,20 +120,13 @@ def look_up_steps(
         spike_row: bytes from a pixel to the next, of spikes.
     """
     b, element = code.b, ELEMENTS[kind]
-    narrow = vector(element, 16)
     first = code.spread(b.trunc(base, I32), I32X16)
-    added = code.load(I32X16, start)
     low, last, begin, shift, mask = (
         code.load(I32X16, buckets, b.mul(code.number(k), apart)) for k in range(5)
     )
     byte, eight, sixteen = (code.all(I32X16, n) for n in (255, 8, 16))
 
-    def one_pixel(p: Value) -> None:
-        at = b.mul(p, row)
-        v = b.add(code.load(I32X16, current, at), added)
-        if remembers:
-            v = b.add(v, code.load(I32X16, potential, at))
-            code.store(v, potential, at)
+    def count_of(v: Value) -> Value:
         far = b.add(code.most(code.least(v, last), low), begin)
         place = b.lshr(far, shift)
         word = code.all(I32X16, 0)
@@ -134,7 +135,92 @@ def look_up_steps(
             found = code.load(I32, table, code.multiply(index, 4))
             word = b.insert_element(word, found, ir.Constant(I32, lane))
         reached = b.icmp_unsigned(">=", b.and_(far, mask), b.lshr(word, sixteen))
-        count = b.add(b.and_(b.select(reached, b.lshr(word, eight), word), byte), first)
+        return b.add(b.and_(b.select(reached, b.lshr(word, eight), word), byte), first)
+
+    rest = remembers, current, start, limit, potential, taken, row, pixels, spikes, spike_row
+    _each_pixel(code, element, count_of, *rest)
+
+
+@vector_code
+def scale_steps(
+    code: Code,
+    kind: str,
+    remembers: bool,
+    current: Value,
+    start: Value,
+    fields: Value,
+    apart: Value,
+    last: Value,
+    base: Value,
+    limit: Value,
+    potential: Value,
+    taken: Value,
+    row: Value,
+    pixels: Value,
+    spikes: Value,
+    spike_row: Value,
+) -> None:
+    """Write the spikes of one step of sixteen neurons side by side in many pixels, by products.
+
+    Args:
+        code: what to write with.
+        kind: one of :data:`ELEMENTS`.
+        remembers: as for :func:`look_up_steps`, and so are all that are not named here.
+        current: address of the int32 currents of the first pixel.
+        start: address of what is added to them, int32.
+        fields: address of sixteen float64 each of origin and factor.
+        apart: bytes from the first of these to the next.
+        last: largest number of steps.
+        base: the count in front of the first.
+        limit: most that leaves in a step, of either sign.
+        potential: address of the int32 potentials.
+        taken: address of minus the int32 counts.
+        row: bytes from a pixel to the next, of currents, potentials and counts.
+        pixels: how many there are.
+        spikes: where their spikes go.
+        spike_row: bytes from a pixel to the next, of spikes.
+    """
+    b, element = code.b, ELEMENTS[kind]
+    first = code.spread(b.trunc(base, I32), I32X16)
+    origin, factor = (code.load(F64X16, fields, b.mul(code.number(k), apart)) for k in range(2))
+    nothing, most = code.all(F64X16, 0.0), code.spread(b.sitofp(last, F64), F64X16)
+
+    def count_of(v: Value) -> Value:
+        steps = b.fmul(b.fsub(b.sitofp(v, F64X16), origin), factor)
+        steps = b.select(b.fcmp_ordered(">", steps, nothing), steps, nothing)
+        steps = b.select(b.fcmp_ordered("<", steps, most), steps, most)
+        return b.add(b.fptosi(steps, I32X16), first)
+
+    rest = remembers, current, start, limit, potential, taken, row, pixels, spikes, spike_row
+    _each_pixel(code, element, count_of, *rest)
+
+
+def _each_pixel(
+    code: Code,
+    element: Any,
+    count_of: Callable[[Value], Value],
+    remembers: bool,
+    current: Value,
+    start: Value,
+    limit: Value,
+    potential: Value,
+    taken: Value,
+    row: Value,
+    pixels: Value,
+    spikes: Value,
+    spike_row: Value,
+) -> None:
+    """Write the spikes of many pixels, of whose potentials the counts are known."""
+    b, narrow = code.b, vector(element, 16)
+    added = code.load(I32X16, start)
+
+    def one_pixel(p: Value) -> None:
+        at = b.mul(p, row)
+        v = b.add(code.load(I32X16, current, at), added)
+        if remembers:
+            v = b.add(v, code.load(I32X16, potential, at))
+            code.store(v, potential, at)
+        count = count_of(v)
         if remembers:
             lowest, highest = (code.spread(b.trunc(n, I32), I32X16) for n in (b.neg(limit), limit))
             before = code.load(I32X16, taken, at)

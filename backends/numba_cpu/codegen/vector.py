@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 _cgutils: Any = cgutils  # without types
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-F32 = ir.FloatType()
+F32, F64 = ir.FloatType(), ir.DoubleType()
 
 Value = Any
 """An LLVM value; llvmlite has no types."""

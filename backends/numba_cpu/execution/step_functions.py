@@ -1,7 +1,8 @@
 """Populations whose count follows a step function: how the function is looked up, step by step.
 
-The range of the breakpoints of a channel is cut into as many buckets of equal width as it takes for no bucket
-to hold two breakpoints. A bucket then knows all about its potentials: its breakpoint, and the counts below it
+Steps that are evenly apart are computed (:mod:`snnc.backends.numba_cpu.execution.even_steps`). Of others the
+range of the breakpoints of a channel is cut into as many buckets of equal width as it takes for no bucket to
+hold two breakpoints. A bucket then knows all about its potentials: its breakpoint, and the counts below it
 and from it on. Where there are few breakpoints and one step, all of them are compared instead.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnc.backends.numba_cpu.execution.even_steps import EvenSteps
 from snnc.backends.numba_cpu.execution.shapes import Array, Value
 from snnc.backends.numba_cpu.kernels import counting as kernels
 from snnc.backends.numba_cpu.machine.memory import aligned
@@ -25,6 +27,9 @@ LANES = 16
 
 MOST_COMPARED = 32
 """Breakpoints that are all compared with every potential: vector code does it faster than a look-up."""
+
+FEWEST_SCALED = 8
+"""Breakpoints from which on even steps are computed; fewer are compared sooner."""
 
 MOST_BUCKETS = 4096
 """For a channel; breakpoints that lie too close for that are searched."""
@@ -129,11 +134,16 @@ class StepRun:
         # Whatever is not sent at once must be remembered.
         self.remembers = not once or bool(np.abs(self.values).max() > self.limit)
         self.compared = node.integer and once and n <= MOST_COMPARED
-        self.buckets = None
+        self.even: EvenSteps | None = None
+        self.buckets: Buckets | None = None
         if not node.integer:
             return
         self.starts = self._starts()
-        if self.compared:
+        if n > FEWEST_SCALED:
+            self.even = EvenSteps.of(node.breakpoints, node.step_values, out.place.padded)
+        if self.even is not None:
+            self.compared = False
+        elif self.compared:
             self.columns = aligned(np.full((n, out.place.padded), np.iinfo(np.int32).max, np.int32))
             self.columns[:, : node.channels] = node.breakpoints.T
             self.rises = aligned(np.diff(node.step_values).astype(np.int32))
@@ -149,7 +159,7 @@ class StepRun:
         if self.compared:
             self._compare(images)
             return
-        if self.buckets is None:
+        if self.even is None and self.buckets is None:
             self._search(images)
             return
         padded = self.out.place.padded
@@ -158,18 +168,13 @@ class StepRun:
             self.states[:, :images] = 0
         for t in range(self.request.steps):
             target = self._target(t, images)
-            kernels.fire_buckets(
-                self._current(t, images).reshape(-1, padded),
-                self._start(t),
-                self.buckets.fields,
-                self.buckets.table,
-                self.buckets.base,
-                self.limit,
-                self.remembers,
-                potential,
-                taken,
-                target,
-            )
+            current, start = self._current(t, images).reshape(-1, padded), self._start(t)
+            rest = self.limit, self.remembers, potential, taken, target
+            if self.even is not None:
+                kernels.fire_even(current, start, self.even.fields, self.even.last, self.even.base, *rest)
+            elif self.buckets is not None:
+                buckets = self.buckets
+                kernels.fire_buckets(current, start, buckets.fields, buckets.table, buckets.base, *rest)
             self._silence_spare(target)
 
     def _starts(self) -> Array:
@@ -206,9 +211,7 @@ class StepRun:
         """Compare the potentials of the only step with all breakpoints."""
         current = self._current(0, images).reshape(-1, self.out.place.padded)
         base, blocks, target = int(self.values[0]), -(-self.node.channels // 16), self._target(0, images)
-        kernels.fire_once(
-            current, self._start(0), self.columns, self.rises, base, self.limit, blocks, target
-        )
+        kernels.fire_once(current, self._start(0), self.columns, self.rises, base, self.limit, blocks, target)
         self._silence_spare(target)
 
     def _times(self, t: int) -> int:

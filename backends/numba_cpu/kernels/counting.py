@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu.codegen.micro_steps import follow_steps, look_up_steps
+from snnc.backends.numba_cpu.codegen.micro_steps import follow_steps, look_up_steps, scale_steps
 from snnc.backends.numba_cpu.machine.cache import kernel
 
 Array = NDArray[Any]
@@ -297,4 +297,63 @@ def fire_buckets(
         else:
             look_up_steps(
                 "wide", False, read, begin, own, apart, found, base, limit, v, n, row, pixels, to, spike_row
+            )
+
+
+@kernel
+def fire_even(
+    current: Array,
+    start: Array,
+    fields: Array,
+    last: int,
+    base: int,
+    limit: int,
+    remembers: bool,
+    potential: Array,
+    taken: Array,
+    out: Array,
+) -> None:
+    """Do the same where steps are evenly apart; see ``execution/even_steps.py``.
+
+    Args:
+        current: as above, and so are all that are not named here.
+        start: (padded channels,) int32.
+        fields: (2, padded channels) float64, origin and factor.
+        last: how many steps each neuron has.
+        base: the count in front of the first.
+        limit: most that leaves in a step, of either sign.
+        remembers: whether the states of earlier steps are read, and those of this one written.
+        potential: (pixels, padded channels) int32.
+        taken: likewise, minus the counts.
+        out: (pixels, padded channels) integers, the spikes.
+    """
+    width, padded, pixels = out.itemsize, out.shape[1], out.shape[0]
+    apart, row, spike_row = padded * 8, padded * 4, padded * width
+    for block in range(-(-start.size // 16)):
+        at = 64 * block
+        read, begin, own = current.ctypes.data + at, start.ctypes.data + at, fields.ctypes.data + 2 * at
+        v, n, to = potential.ctypes.data + at, taken.ctypes.data + at, out.ctypes.data + 16 * width * block
+        if width == 1 and remembers:
+            scale_steps(
+                "bytes", True, read, begin, own, apart, last, base, limit, v, n, row, pixels, to, spike_row
+            )
+        elif width == 1:
+            scale_steps(
+                "bytes", False, read, begin, own, apart, last, base, limit, v, n, row, pixels, to, spike_row
+            )
+        elif width == 2 and remembers:
+            scale_steps(
+                "words", True, read, begin, own, apart, last, base, limit, v, n, row, pixels, to, spike_row
+            )
+        elif width == 2:
+            scale_steps(
+                "words", False, read, begin, own, apart, last, base, limit, v, n, row, pixels, to, spike_row
+            )
+        elif remembers:
+            scale_steps(
+                "wide", True, read, begin, own, apart, last, base, limit, v, n, row, pixels, to, spike_row
+            )
+        else:
+            scale_steps(
+                "wide", False, read, begin, own, apart, last, base, limit, v, n, row, pixels, to, spike_row
             )

@@ -17,6 +17,9 @@ from snnc.numerics.step_functions.curve import Curve
 from snnc.numerics.step_functions.levels import Levels, choose_levels
 from snnc.numerics.thresholds import Method
 
+STEP_BITS = 14
+"""Digits of a step: half of it times up to 511, and times few steps of time, has no more than float32."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -139,7 +142,7 @@ def _together(measured: Sequence[Measured], values: Sequence[FloatArray]) -> Flo
 
 def _with_levels(node: Levelled, levels: Levels, curve: Curve | None) -> Levelled | int:
     """Return an activation with levels, or how often its counts would change where that is too often."""
-    step = np.broadcast_to(levels.step, (node.channels,)).astype(np.float32)
+    step = _short(np.broadcast_to(levels.step, (node.channels,)))
     chosen = node.with_(step=step, lowest=levels.lowest, highest=levels.highest)
     if curve is None or not isinstance(chosen, Pointwise):
         return chosen
@@ -147,6 +150,15 @@ def _with_levels(node: Levelled, levels: Levels, curve: Curve | None) -> Levelle
     if isinstance(table, int):
         return table
     return chosen.with_(breakpoints=table.breakpoints, step_values=table.step_values)
+
+
+def _short(step: FloatArray) -> FloatArray:
+    """Return steps of few digits, by which multiples and halves of them are exact in float32.
+
+    So the breakpoints of what is linear are evenly apart, which simulators compute without a table.
+    """
+    part, power = np.frexp(step.astype(np.float64))
+    return np.ldexp(np.rint(np.ldexp(part, STEP_BITS)), power - STEP_BITS).astype(np.float32)
 
 
 def with_levels_of(node: Levelled, other: Levelled) -> Levelled:
