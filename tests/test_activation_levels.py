@@ -226,3 +226,43 @@ def test_levels_of_one_sign_at_most_lie_beyond_the_end(seed: int, program: str, 
     low, high = ends_of(levels_of(gate(program), x, answers=False))
     shorter = np.where(low < 0, np.minimum(-low, high), high)
     assert shorter.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("program", ["Identity(x)", "Relu(x)"])
+@pytest.mark.parametrize("reach", [1, 7, 60, 255])
+def test_breakpoints_of_what_is_linear_are_evenly_apart(program: str, reach: int) -> None:
+    """To the last bit: a step has few digits, and its multiples are exact."""
+    node = Pointwise(name="sent", inputs=("x",), shape=(3,), program=program, constants=NONE)
+    x = np.random.default_rng(reach).normal(0, [[0.1], [3], [70]], (3, 800)).astype(np.float32)
+    found = levels_of(node, x, answers=False, reach=reach)
+    assert found.breakpoints is not None
+    assert found.step is not None
+    points, step = found.breakpoints.astype(np.float64), found.step.astype(np.float64)
+    counts = np.arange(found.lowest + 1, found.highest + 1)
+    np.testing.assert_array_equal(points, (counts - 0.5) * step[:, None])
+
+
+def test_a_rectifier_that_shares_levels_with_a_negative_current_stays_at_zero() -> None:
+    x = np.random.default_rng(0).normal(0, 3, (2, 800)).astype(np.float32)
+    nodes = [
+        Pointwise(name=program, inputs=("x",), shape=(2,), program=program, constants=NONE)
+        for program in ("Identity(x)", "Relu(x)")
+    ]
+    measured = [
+        Measured(
+            node, node.function(x.astype(np.float64)).astype(np.float32), x.min(axis=1), x.max(axis=1), 8
+        )
+        for node in nodes
+    ]
+    for found in carried(measured, 20, common=True, method=Method.MSE):
+        assert isinstance(found, Pointwise)
+        assert found.lowest < 0
+        assert found.breakpoints is not None
+        assert found.step_values is not None
+        assert found.step is not None
+        counts = counted(StepFunction(found.breakpoints, found.step_values), x)
+        wanted = np.clip(
+            np.floor(found.function(x.astype(np.float64)) / found.step[0] + 0.5), found.lowest, found.highest
+        )
+        near = np.abs(x / found.step[0] + 0.5 - np.round(x / found.step[0] + 0.5)) < 1e-3
+        np.testing.assert_array_equal(counts[~near], wanted[~near])

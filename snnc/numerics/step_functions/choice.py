@@ -10,12 +10,16 @@ import numpy as np
 
 from snnc.errors import UsageError
 from snnc.ir.ann import Levelled, Pointwise
+from snnc.ir.function import IDENTITY
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import MOST_BREAKPOINTS
 from snnc.numerics.reach import Real
 from snnc.numerics.step_functions.curve import Curve
 from snnc.numerics.step_functions.levels import Levels, choose_levels
 from snnc.numerics.thresholds import Method
+
+LINEAR = {IDENTITY.program: -np.inf, "Relu(x)": 0.0}
+"""Functions that give their argument from a number on: each level begins half a step below."""
 
 STEP_BITS = 14
 """Digits of a step: half of it times up to 511, and times few steps of time, has no more than float32."""
@@ -94,6 +98,7 @@ def carried(
     known = [curve for curve in curves if curve is not None]
     bounds = _bounds(known, own=own) if len(known) == len(curves) else None
     whole = all(each.answers for each in measured) and all(curve.saturates for curve in known)
+    linear = all(isinstance(each.node, Pointwise) and each.node.program in LINEAR for each in measured)
     values = [np.nan_to_num(each.values, posinf=0, neginf=0) for each in measured]
     pooled = values[0] if own else np.concatenate([each.reshape(1, -1) for each in values], axis=1)
     by_row = values[0].reshape(len(values[0]), measured[0].rows, -1) if own else _together(measured, values)
@@ -110,6 +115,8 @@ def carried(
             bounds=bounds,
             whole=whole,
         )
+        if linear:
+            levels = Levels(_short(levels.step), levels.lowest, levels.highest)
         found = [_with_levels(each.node, levels, curve) for each, curve in zip(measured, curves, strict=True)]
         kept = [node for node in found if not isinstance(node, int)]
         if len(kept) == len(found):
@@ -142,10 +149,16 @@ def _together(measured: Sequence[Measured], values: Sequence[FloatArray]) -> Flo
 
 def _with_levels(node: Levelled, levels: Levels, curve: Curve | None) -> Levelled | int:
     """Return an activation with levels, or how often its counts would change where that is too often."""
-    step = _short(np.broadcast_to(levels.step, (node.channels,)))
+    step = np.broadcast_to(levels.step, (node.channels,)).astype(np.float32)
     chosen = node.with_(step=step, lowest=levels.lowest, highest=levels.highest)
-    if curve is None or not isinstance(chosen, Pointwise):
+    if curve is None or not isinstance(node, Pointwise) or not isinstance(chosen, Pointwise):
         return chosen
+    counts = np.arange(levels.lowest, levels.highest + 1, dtype=np.int32)
+    least = LINEAR.get(node.program, np.inf)
+    if least <= levels.lowest < levels.highest:
+        own = step[:1] if (step == step[0]).all() else step
+        points = (counts[1:] - 0.5) * own.astype(np.float64)[:, None]
+        return chosen.with_(breakpoints=points.astype(np.float32), step_values=counts)
     table = curve.stepped(Levels(step, levels.lowest, levels.highest))
     if isinstance(table, int):
         return table
