@@ -56,11 +56,11 @@ class EvenSteps:
         if (np.diff(values) != 1).any() or np.abs(wide).max() > FURTHEST or (np.diff(wide, axis=1) < 1).any():
             return None
         first, apart = _fitted(wide)
-        fields = np.stack([first - apart, 1 / apart]).astype(np.float64)
+        fields = np.stack([first - apart, 1 / apart])
         origin, factor = fields[:, :, np.newaxis]
         reached = np.arange(1, count + 1)
         for shift in (0, 1):
-            found = (((wide - shift).astype(np.float64) - origin) * factor).clip(0, count).astype(np.int64)
+            found = ((wide - shift - origin) * factor).clip(0, count).astype(np.int64)
             if (found != reached - shift).any():
                 return None
         rows = np.arange(padded) % len(points)
