@@ -233,7 +233,7 @@ def test_levels_of_one_sign_at_most_lie_beyond_the_end(seed: int, program: str, 
 def test_breakpoints_of_what_is_linear_are_evenly_apart(program: str, reach: int) -> None:
     """To the last bit: a step has few digits, and its multiples are exact."""
     node = Pointwise(name="sent", inputs=("x",), shape=(3,), program=program, constants=NONE)
-    x = np.random.default_rng(reach).normal(0, [[0.1], [3], [70]], (3, 800)).astype(np.float32)
+    x = np.random.default_rng(reach).normal(0, np.array([[0.1], [3], [70]]), (3, 800)).astype(np.float32)
     found = levels_of(node, x, answers=False, reach=reach)
     assert found.breakpoints is not None
     assert found.step is not None
