@@ -25,6 +25,7 @@ if importlib.util.find_spec("torch") is None:
 
 import torch
 
+from snnc.training import fused_spikes
 from snnc.training.temporal import METHODS, TemporalNetwork, triangles
 from snnc.training.tuning import tune
 from tests.ann_graphs import residual_network
@@ -117,6 +118,32 @@ def test_rates_point_where_all_steps_do(timesteps: int, passes: str) -> None:
     graph = spiking(timesteps, PASSES[passes])
     one, other = (gradients(graph, method) for method in ("rate", "bptt"))
     assert torch.nn.functional.cosine_similarity(one, other, dim=0).item() > 0.9
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 5])
+@pytest.mark.parametrize("passes", PASSES)
+def test_spikes_in_one_pass_over_memory_are_the_same(
+    passes: str, timesteps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, as those of one operation after the other."""
+    graph = spiking(timesteps, PASSES[passes])
+    network_ = TemporalNetwork(graph, "rate")
+    random = torch.Generator().manual_seed(timesteps)
+    for node in graph.of_type(snn.IntegrateFire):
+        theta, _, start, _ = network_._population(node, exact=False)
+        shape = (timesteps, 6, *node.shape)
+        current = torch.round(2 * theta * torch.randn(shape, generator=random)).detach()
+        assert not fused_spikes.usable(current)
+        current = current.movedim(2, -1).contiguous().movedim(-1, 2)
+        assert fused_spikes.usable(current)
+        with torch.no_grad():
+            whole = network_._sent(node, current, theta, start)
+            monkeypatch.setattr(fused_spikes, "usable", lambda current: False)
+            parts = network_._sent(node, current, theta, start)
+            monkeypatch.undo()
+        assert whole[0].any()
+        for one, other in zip(whole, parts, strict=True):
+            assert torch.equal(one, other)
 
 
 def test_with_one_step_both_are_the_same() -> None:

@@ -76,7 +76,7 @@ def forward(
     def part(number: int, rows: slice) -> None:
         kernel(given[rows], made[rows], counts[rows], columns, np.float32(start), counted)
 
-    _all_parts(part, len(given))
+    all_parts(part, len(given))
     return y, k
 
 
@@ -113,7 +113,7 @@ def backward(
             sums[number],
         )
 
-    _all_parts(part, len(given))
+    all_parts(part, len(given))
     total = sums.sum(axis=0, dtype=np.float64)
     channels = x.shape[1]
     by_channel = (
@@ -132,7 +132,7 @@ def _like(gradient: Tensor, x: Tensor) -> Tensor:
     return gradient.to(x.dtype).contiguous(memory_format=layout)
 
 
-def _width(x: Tensor) -> int:
+def columns_of(x: Tensor) -> int:
     """Return how many pixels make a row, where channels come last: a divisor of their number."""
     pixels = x.numel() // x.shape[1]
     wanted = max(1, COLUMNS // x.shape[1])
@@ -149,7 +149,7 @@ def _rows(x: Tensor) -> NumberArray:
         x = x.view(torch.int16)
     found: NumberArray
     if _last(x):
-        found = x.permute(0, 2, 3, 1).view(-1, _width(x) * x.shape[1]).numpy()
+        found = x.permute(0, 2, 3, 1).view(-1, columns_of(x) * x.shape[1]).numpy()
     else:
         found = x.view(len(x), -1).numpy()
     return found if x.dtype is torch.float32 else found.view(np.uint16)
@@ -159,7 +159,7 @@ def _spread(x: Tensor, parameters: Sequence[Tensor]) -> FloatArray:
     """Return parameters by column, (parameters, columns)."""
     given = np.stack([each.detach().numpy() for each in parameters]).astype(np.float32)
     if _last(x):
-        return np.tile(given, (1, _width(x)))
+        return np.tile(given, (1, columns_of(x)))
     return np.repeat(given, x[0, 0].numel(), axis=1)
 
 
@@ -168,7 +168,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "snnc-training")
 
 
-def _all_parts(part: Callable[[int, slice], None], rows: int) -> None:
+def all_parts(part: Callable[[int, slice], None], rows: int) -> None:
     """Do each part, on as many threads as torch may use."""
     bounds = [rows * number // PARTS for number in range(PARTS + 1)]
     slices = [slice(*pair) for pair in pairwise(bounds)]

@@ -30,9 +30,11 @@ is derived here).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +42,8 @@ from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, firing, operations
+from snnc.training import fused_spikes
+from snnc.training.fused_spikes import Rule
 from snnc.training.operators import Run, per_channel
 from snnc.training.plasticity import change
 from snnc.training.spiking_network import SpikingNetwork
@@ -75,6 +79,48 @@ class Spikes(torch.autograd.Function):
         """Return the gradient of ``z``."""
         (slope,) = ctx.saved_tensors
         return gradients[0] * slope, None, None
+
+
+class Rates(torch.autograd.Function):
+    """Mean spikes as they are; their gradient passes to a constant input and the start, by their slopes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, start: Tensor, rate: Tensor, e: Tensor, e_start: Tensor) -> Tensor:
+        """Return the mean spikes.
+
+        Args:
+            ctx: of autograd.
+            x: (batch, *shape) the mean input over the threshold.
+            start: initial potential over the threshold, which broadcasts to it.
+            rate: (batch, *shape) the mean spikes.
+            e: their slope by the input.
+            e_start: their slope by the start.
+        """
+        ctx.save_for_backward(e, e_start)
+        ctx.shape = start.shape
+        return rate.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of input and start."""
+        e, e_start = ctx.saved_tensors
+        by_start = (gradients[0] * e_start).sum_to_size(ctx.shape) if ctx.needs_input_grad[1] else None
+        return gradients[0] * e, by_start, None, None, None
+
+
+class Total(torch.autograd.Function):
+    """A sum over all steps as it is; its gradient passes to the mean, T times."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, total: Tensor, steps: int) -> Tensor:
+        """Return the sum."""
+        ctx.steps = steps
+        return total.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the mean."""
+        return gradients[0] * ctx.steps, None, None
 
 
 def triangles(z: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -230,9 +276,8 @@ class TemporalNetwork(SpikingNetwork):
                         current = _summed([trains[name] for name in node.inputs]) + bias
                         train, e, e_start = self._sent(node, current, theta, start)
                         rate = train.mean(dim=0)
-                    x, v = mean / theta, start / theta
-                    rate = rate + e * (x - x.detach()) + e_start * (v - v.detach())
-                    found.counts[node.name] = train.sum(dim=0) + t * (rate - rate.detach())
+                    rate = Rates.apply(mean / theta, start / theta, rate, e, e_start)
+                    found.counts[node.name] = Total.apply(rate, train.sum(dim=0), t)
                     trains[node.name], means[node.name] = train, rate * worth
                     if node.name in keep:
                         whole = self.quantised[node.name]
@@ -241,7 +286,7 @@ class TemporalNetwork(SpikingNetwork):
                     mean = _summed([means[name] for name in node.inputs])
                     with torch.no_grad():
                         total = _summed([trains[name] for name in node.inputs]).sum(dim=0)
-                    self._read(node, total + t * (mean - mean.detach()), t, exact, found)
+                    self._read(node, Total.apply(mean, total, t), t, exact, found)
                 case snn.CountMaxPool():
                     with torch.no_grad():
                         highest = self._each(node, [trains[node.inputs[0]].cumsum(dim=0)], exact)
@@ -261,6 +306,8 @@ class TemporalNetwork(SpikingNetwork):
         self, node: snn.IntegrateFire, current: Tensor, theta: Tensor, start: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return spikes, and by how much their mean changes with a constant input and with the start."""
+        if fused_spikes.usable(current):
+            return fused_spikes.sent(current, theta, start, self._rule(node))
         v = start.expand_as(current[0])
         count, e, e_start = (torch.zeros_like(current[0]) for _ in range(3))
         kappa, left = torch.ones_like(count), torch.ones_like(count)
@@ -275,21 +322,30 @@ class TemporalNetwork(SpikingNetwork):
 
     def _fire(self, node: snn.IntegrateFire, m: Tensor, count: Tensor, theta: Tensor) -> Fired:
         """Let a population fire once, without a graph, as :func:`snnc.simulation.reference.fire` does."""
-        rule, limit = firing(node), node.neuron.limit
+        rule = self._rule(node)
         z = m / theta
         wanted = torch.floor(z)
-        if rule is Firing.PLAIN:
-            low, high = torch.zeros_like(count), torch.full_like(count, limit or 0)
+        if not rule.signed:
+            low, high = torch.zeros_like(count), torch.full_like(count, rule.limit)
         else:
-            low, high = -count, node.neuron.capacity(self.source.timesteps) - count
-            if limit is not None:
-                low, high = low.clamp(min=-limit), high.clamp(max=limit)
-            made = self.quantised[node.name]
-            if isinstance(made, snn.IntegrateFire) and made.negative_threshold is not None:
-                least = -per_channel(torch.from_numpy(made.negative_threshold.copy()).to(m), len(node.shape))
-                wanted = torch.where((wanted < 0) & (m >= least), torch.zeros_like(wanted), wanted)
+            low, high = (-count).clamp(min=-rule.limit), (rule.capacity - count).clamp(max=rule.limit)
+            if rule.least is not None:
+                wanted = torch.where((wanted < 0) & (m >= rule.least.to(m)), torch.zeros_like(wanted), wanted)
         s = torch.minimum(torch.maximum(wanted, low), high)
         return Fired(s, m - s * theta, triangles(z, low, high))
+
+    def _rule(self, node: snn.IntegrateFire) -> Rule:
+        """Return when a population fires."""
+        signed, limit = firing(node) is not Firing.PLAIN, node.neuron.limit
+        made, least = self.quantised[node.name], None
+        if signed and isinstance(made, snn.IntegrateFire) and made.negative_threshold is not None:
+            least = -per_channel(
+                torch.from_numpy(made.negative_threshold.astype(np.float32)), len(node.shape)
+            )
+        unlimited = math.inf if signed else 0
+        return Rule(
+            signed, unlimited if limit is None else limit, node.neuron.capacity(self.source.timesteps), least
+        )
 
     def _population(self, node: snn.IntegrateFire, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return threshold, bias and initial potential in integers, and what a spike is worth over that."""
@@ -317,8 +373,14 @@ class TemporalNetwork(SpikingNetwork):
     def _each(self, node: snn.SnnNode, trains: Sequence[Tensor], exact: bool) -> Tensor:
         """Apply an operation to every step."""
         t, rows = trains[0].shape[:2]
-        found = self._moved(node, [train.flatten(0, 1) for train in trains], exact)
+        flat = [_channels_last(train.flatten(0, 1)) for train in trains]
+        found = _channels_last(self._moved(node, flat, exact))
         return found.reshape(t, rows, *found.shape[1:])
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Let the channels of maps come last in memory: convolutions are faster, and neurons read them so."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def _summed(parts: Sequence[Tensor]) -> Tensor:
