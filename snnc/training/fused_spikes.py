@@ -85,6 +85,7 @@ def _rows(x: Tensor, width: int) -> FloatArray:
 
 @cache
 def _kernel() -> Any:
+    """Return the compiled pass; each loop touches few arrays, so that the compiler makes vectors of it."""
     from numba import njit
 
     @njit(nogil=True, error_model="numpy")
@@ -93,35 +94,51 @@ def _kernel() -> Any:
     ) -> None:
         theta, start, least = p[0], p[1], p[2]
         zero, one = np.float32(0), np.float32(1)
-        v, count, e = np.empty_like(start), np.empty_like(start), np.empty_like(start)
-        e_start, kappa, left = np.empty_like(start), np.empty_like(start), np.empty_like(start)
+        v, count, e, e_start = (
+            np.empty_like(p[0]),
+            np.empty_like(p[0]),
+            np.empty_like(p[0]),
+            np.empty_like(p[0]),
+        )
+        kappa, left, z, s = np.empty_like(p[0]), np.empty_like(p[0]), np.empty_like(p[0]), np.empty_like(p[0])
+        low, high = np.zeros_like(p[0]), np.full_like(p[0], limit)
         for i in range(current.shape[1]):
-            for f in range(len(v)):
-                v[f] = start[f]
-                count[f] = e[f] = e_start[f] = zero
-                kappa[f] = left[f] = one
+            v[:] = start
+            count[:], e[:], e_start[:] = zero, zero, zero
+            kappa[:], left[:] = one, one
             for t in range(current.shape[0]):
-                x, s = current[t, i], train[t, i]
                 now, after = np.float32(t), np.float32(t + 1)
+                x = current[t, i]
                 for f in range(len(v)):
-                    m = v[f] + x[f]
-                    z = m / theta[f]
-                    wanted = np.floor(z)
-                    low, high = zero, limit
-                    if signed:
-                        low, high = max(-count[f], -limit), min(capacity - count[f], limit)
-                        wanted = zero if (wanted < zero) & (m >= least[f]) else wanted
-                    spikes = min(max(wanted, low), high)
-                    slope = min(max(min(z - low, high + one - z), zero), one)
-                    slope = slope if high > low else zero
-                    s[f] = spikes
-                    v[f] = m - spikes * theta[f]
-                    count[f] += spikes
-                    e[f] = (now * e[f] + slope * kappa[f]) / after
-                    e_start[f] = (now * e_start[f] + slope * left[f]) / after
-                    kappa[f] = one + kappa[f] * (one - slope)
-                    left[f] = left[f] * (one - slope)
-            for f in range(len(v)):
-                slopes[i, f], starts[i, f] = e[f], e_start[f]
+                    v[f] += x[f]
+                for f in range(len(v)):
+                    z[f] = v[f] / theta[f]
+                    s[f] = np.floor(z[f])
+                if signed:
+                    for f in range(len(v)):
+                        low[f] = -count[f] if count[f] < limit else -limit
+                        high[f] = min(limit, capacity - count[f])
+                    for f in range(len(v)):
+                        s[f] = zero if (s[f] < zero) & (v[f] >= least[f]) else s[f]
+                for f in range(len(v)):
+                    s[f] = max(low[f], s[f])
+                    s[f] = min(high[f], s[f])
+                for f in range(len(v)):
+                    rising, falling = z[f] - low[f], high[f] + one - z[f]
+                    slope = min(falling, rising)
+                    slope = max(zero, slope)
+                    slope = min(one, slope)
+                    z[f] = slope if high[f] > low[f] else zero
+                for f in range(len(v)):
+                    v[f] -= s[f] * theta[f]
+                    count[f] += s[f]
+                train[t, i] = s
+                for f in range(len(v)):
+                    e[f] = (now * e[f] + z[f] * kappa[f]) / after
+                    kappa[f] = one + kappa[f] * (one - z[f])
+                for f in range(len(v)):
+                    e_start[f] = (now * e_start[f] + z[f] * left[f]) / after
+                    left[f] = left[f] * (one - z[f])
+            slopes[i], starts[i] = e, e_start
 
     return fire
