@@ -260,9 +260,11 @@ class AnnNetwork(Parameters):
                 if floor is None or not any(node.window.pads):
                     return convolved(x, weight, bias, node.window, node.groups)
                 # Padding stands for the floor: without it, what is padded is silence.
-                spread = floor.reshape(node.groups, -1).repeat_interleave(node.channels // node.groups, dim=0)
+                level = floor.to(x.dtype)  # or the difference would be float32
+                spread = level.reshape(node.groups, -1).repeat_interleave(node.channels // node.groups, dim=0)
                 raised = bias + (weight.sum(dim=(2, 3)) * spread).sum(dim=1)
-                return convolved(x - per_channel(floor, 3), weight, raised, node.window, node.groups)
+                above = x + per_channel(-level, 3)  # whose gradient need not be negated, as that of x - level
+                return convolved(above, weight, raised, node.window, node.groups)
             case ann.Linear():
                 return functional.linear(x, self.value(node, "weight"), self.value(node, "bias"))
             case ann.BatchNormalisation():
