@@ -55,7 +55,13 @@ def test_costs_are_those_of_the_pixels() -> None:
 
 
 @pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
-def test_every_architecture_takes_smaller_images(arch: str) -> None:
+def test_every_architecture_takes_smaller_images_or_says_that_it_does_not(arch: str) -> None:
+    if ARCHITECTURES[arch].one_size:
+        with pytest.raises(
+            UsageError, match=f"{arch} knows each place of an image and takes no smaller ones"
+        ):
+            Course(arch=arch, first_size=0.6)
+        return
     pixels = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32)).astype(np.uint8)
     graph = read_source(initial(arch, pixels, 5, 0))[0].graph
     network = AnnNetwork(graph).train()

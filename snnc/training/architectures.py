@@ -89,11 +89,13 @@ class Architecture:
         what: one line.
         build: adds its layers for so many classes, and returns the last.
         smooth: whether activations are no rectifiers: it is trained, and written, without levels.
+        one_size: whether it takes images of no other size than those it was made for.
     """
 
     what: str
     build: Callable[[Layers, int], str]
     smooth: bool = False
+    one_size: bool = False
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -137,6 +139,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         "a vision transformer of six blocks, 192 wide, behind two convolutions, in floats",
         lambda layers, classes: _transformer(layers, classes, 192, 6, 4),
         smooth=True,
+        one_size=True,
     ),
 }
 """Every architecture by its name."""

@@ -110,6 +110,10 @@ class Course:
         first: object = self.first_size
         if not isinstance(first, int | float) or isinstance(first, bool) or not SMALLEST <= first <= 1:
             raise UsageError(f"first_size must be a number from {SMALLEST} to 1, not {first!r}")
+        if first < 1 and ARCHITECTURES[self.arch].one_size:
+            raise UsageError(
+                f"{self.arch} knows each place of an image and takes no smaller ones: leave first_size out"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
