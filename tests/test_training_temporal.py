@@ -130,16 +130,16 @@ def test_spikes_in_one_pass_over_memory_are_the_same(
     network_ = TemporalNetwork(graph, "rate")
     random = torch.Generator().manual_seed(timesteps)
     for node in graph.of_type(snn.IntegrateFire):
-        theta, _, start, _ = network_._population(node, exact=False)
+        theta, _, start, _ = network_.population(node, exact=False)
         shape = (timesteps, 6, *node.shape)
         current = torch.round(2 * theta * torch.randn(shape, generator=random)).detach()
         assert not fused_spikes.usable(current)
         current = current.movedim(2, -1).contiguous().movedim(-1, 2)
         assert fused_spikes.usable(current)
         with torch.no_grad():
-            whole = network_._sent(node, current, theta, start)
+            whole = network_.sent(node, current, theta, start)
             monkeypatch.setattr(fused_spikes, "usable", lambda current: False)
-            parts = network_._sent(node, current, theta, start)
+            parts = network_.sent(node, current, theta, start)
             monkeypatch.undo()
         assert whole[0].any()
         for one, other in zip(whole, parts, strict=True):

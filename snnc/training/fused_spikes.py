@@ -1,6 +1,6 @@
 """The spikes of a population in all steps, and their derivatives by rates, in one pass over memory on a CPU.
 
-:meth:`snnc.training.temporal.TemporalNetwork._sent` says what is computed: these are the same bits. As some
+:meth:`snnc.training.temporal.TemporalNetwork.sent` says what is computed: these are the same bits. As some
 forty operations of torch in every step it takes longer than the convolutions.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnc.ir.graph import FloatArray, NumberArray
+from snnc.ir.graph import NumberArray
 from snnc.training.fused import all_parts, columns_of
 
 
@@ -77,7 +77,7 @@ def _channels_behind(x: Tensor) -> Tensor:
     return x.movedim(2, -1)
 
 
-def _rows(x: Tensor, width: int) -> FloatArray:
+def _rows(x: Tensor, width: int) -> NumberArray:
     """View steps as (t, rows, columns), each row ``width`` pixels of whole channels."""
     found: NumberArray = _channels_behind(x.detach()).view(len(x), -1, width * x.shape[2]).numpy()
     return found

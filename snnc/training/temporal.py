@@ -225,7 +225,7 @@ class TemporalNetwork(SpikingNetwork):
                     whole = self._whole(node, "values", self.value(node, "values"), exact)
                     trains[node.name] = whole.expand(t, rows, *node.shape)
                 case snn.IntegrateFire():
-                    theta, bias, v, worth = self._population(node, exact)
+                    theta, bias, v, worth = self.population(node, exact)
                     current = _summed([trains[name] for name in node.inputs]) + bias
                     count = torch.zeros_like(current[0]).detach()
                     v = v.expand_as(count)
@@ -270,11 +270,11 @@ class TemporalNetwork(SpikingNetwork):
                     means[node.name] = whole.expand(rows, *node.shape)
                     trains[node.name] = whole.detach().expand(t, rows, *node.shape)
                 case snn.IntegrateFire():
-                    theta, bias, start, worth = self._population(node, exact)
+                    theta, bias, start, worth = self.population(node, exact)
                     mean = _summed([means[name] for name in node.inputs]) + bias
                     with torch.no_grad():
                         current = _summed([trains[name] for name in node.inputs]) + bias
-                        train, e, e_start = self._sent(node, current, theta, start)
+                        train, e, e_start = self.sent(node, current, theta, start)
                         rate = train.mean(dim=0)
                     rate = Rates.apply(mean / theta, start / theta, rate, e, e_start)
                     found.counts[node.name] = Total.apply(rate, train.sum(dim=0), t)
@@ -302,10 +302,17 @@ class TemporalNetwork(SpikingNetwork):
                     trains.pop(name, None)
         return found
 
-    def _sent(
+    def sent(
         self, node: snn.IntegrateFire, current: Tensor, theta: Tensor, start: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return spikes, and by how much their mean changes with a constant input and with the start."""
+        """Return spikes, and by how much their mean changes with a constant input and with the start.
+
+        Args:
+            node: the population.
+            current: (t, batch, *shape) what arrives, the bias included.
+            theta: thresholds, which broadcast to a step.
+            start: initial potentials, likewise.
+        """
         if fused_spikes.usable(current):
             return fused_spikes.sent(current, theta, start, self._rule(node))
         v = start.expand_as(current[0])
@@ -347,7 +354,7 @@ class TemporalNetwork(SpikingNetwork):
             signed, unlimited if limit is None else limit, node.neuron.capacity(self.source.timesteps), least
         )
 
-    def _population(self, node: snn.IntegrateFire, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def population(self, node: snn.IntegrateFire, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return threshold, bias and initial potential in integers, and what a spike is worth over that."""
         rank = len(node.shape)
         real, start = self._neuron(node)
