@@ -108,7 +108,8 @@ class Request(Learning):
     "--weight-decay",
     type=FiniteRange(min=0),
     metavar="X",
-    help="By how much a step of rate 1 shrinks a weight: 0.02 by default, and 0.0012 with sgd.",
+    help="By how much a step of rate 1 shrinks a weight: 0.02 by default; 0.0012 with sgd, whose "
+    "momentum gathers it.",
 )
 @click.option(
     "--first-size",

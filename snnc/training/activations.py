@@ -75,7 +75,7 @@ _WHOLE: tuple[Callable[[Tensor], Tensor], ...] = (
     functional.hardswish,
     functional.mish,
 )
-"""Functions that torch computes at once, in an eighth of the time."""
+"""Functions that torch computes at once, and not call by call."""
 
 _POINTS = torch.from_numpy(
     np.concatenate([np.linspace(-12, 12, 4801), [sign * 10.0**p for sign in (-1, 1) for p in range(2, 9)]])

@@ -180,7 +180,10 @@ class Layers:
         return self._add("Conv", x, weight, bias, shape=(channels, height, width), kernel_shape=[1, 1])
 
     def standardised(self, x: str) -> str:
-        """Normalise each pixel over its channels, ``a (x - mean) / sqrt(variance + epsilon) + b``."""
+        """Normalise each pixel over its channels, ``(x - mean) / sqrt(variance + epsilon)``.
+
+        What reads it are linear maps with biases, so that it needs no scale and shift of its own.
+        """
         shape = self.shapes[x]
         one = (1, *shape[1:])
         mean = self._add("ReduceMean", x, shape=one, axes=[1])
@@ -189,9 +192,7 @@ class Layers:
         variance = self._add("ReduceMean", square, shape=one, axes=[1])
         raised = self._add("Add", variance, np.array(EPSILON, np.float32), shape=one)
         deviation = self._add("Sqrt", raised, shape=one)
-        y = self._add("Div", centred, deviation, shape=shape)
-        y = self._add("Mul", y, np.ones((shape[0], 1, 1), np.float32), shape=shape)
-        return self._add("Add", y, np.zeros((shape[0], 1, 1), np.float32), shape=shape)
+        return self._add("Div", centred, deviation, shape=shape)
 
     def placed(self, x: str) -> str:
         """Add a number of its own to each channel of each pixel: an embedding of the position."""

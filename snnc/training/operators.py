@@ -82,7 +82,7 @@ def sliced(x: Tensor, node: ann.Slice | snn.Slice) -> Tensor:
 
 def gathered(x: Tensor, index: Tensor) -> Tensor:
     """Return ``y_i = x[index_i]`` of each sample, and zero where the index is -1."""
-    if (order := _turned(index)) is not None:
+    if x[0].numel() == index.numel() and (order := _turned(index)) is not None:
         sizes = [index.shape[axis] for axis in order]
         back = [1 + order.index(axis) for axis in range(index.ndim)]
         return x.reshape(len(x), *sizes).permute(0, *back)
@@ -92,10 +92,7 @@ def gathered(x: Tensor, index: Tensor) -> Tensor:
 
 
 def _turned(index: Tensor) -> list[int] | None:
-    """Return the axes of an index as they lie in what is read, if it turns them; ``None`` else.
-
-    Only steps along each axis are looked at where they suffice to tell that it does not.
-    """
+    """Return the axes of an index as they lie, one in the other, in what is read; ``None`` if it turns none."""
     steps = [
         int(index.select(axis, 1).flatten()[0]) if size > 1 else 0 for axis, size in enumerate(index.shape)
     ]
@@ -106,8 +103,5 @@ def _turned(index: Tensor) -> list[int] | None:
             return None
         inside *= index.shape[axis]
     lying = torch.arange(inside, device=index.device).reshape([index.shape[axis] for axis in order])
-    return (
-        order
-        if bool((lying.permute([order.index(axis) for axis in range(index.ndim)]) == index).all())
-        else None
-    )
+    turned = lying.permute([order.index(axis) for axis in range(index.ndim)])
+    return order if torch.equal(turned, index.to(turned.dtype)) else None

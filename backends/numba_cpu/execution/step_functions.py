@@ -29,7 +29,7 @@ MOST_COMPARED = 32
 """Breakpoints that are all compared with every potential: vector code does it faster than a look-up."""
 
 FEWEST_SCALED = 8
-"""Breakpoints from which on even steps are computed; fewer are compared sooner."""
+"""Breakpoints above which even steps are computed; fewer are treated as any others."""
 
 MOST_BUCKETS = 4096
 """For a channel; breakpoints that lie too close for that are searched."""
