@@ -92,7 +92,7 @@ def gathered(x: Tensor, index: Tensor) -> Tensor:
 
 
 def _turned(index: Tensor) -> list[int] | None:
-    """Return the axes of an index as they lie, one in the other, in what is read; ``None`` if it turns none."""
+    """Return the order in which the axes of an index lie in what is read; ``None`` if it turns none."""
     steps = [
         int(index.select(axis, 1).flatten()[0]) if size > 1 else 0 for axis, size in enumerate(index.shape)
     ]
