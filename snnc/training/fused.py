@@ -139,20 +139,23 @@ def columns_of(x: Tensor) -> int:
     return next(width for width in range(min(wanted, pixels), 0, -1) if pixels % width == 0)
 
 
+def as_numbers(x: Tensor) -> NumberArray:
+    """View values as an array; bfloat16 as the integers that it is."""
+    x = x.detach()
+    found: NumberArray = (
+        x.view(torch.int16).numpy().view(np.uint16) if x.dtype is torch.bfloat16 else x.numpy()
+    )
+    return found
+
+
 def _rows(x: Tensor) -> NumberArray:
     """Return values as they lie, (rows, columns); bfloat16 as the integers that it is.
 
     A view: what is written there is written into the values.
     """
-    x = x.detach()
-    if x.dtype is torch.bfloat16:
-        x = x.view(torch.int16)
-    found: NumberArray
     if _last(x):
-        found = x.permute(0, 2, 3, 1).view(-1, columns_of(x) * x.shape[1]).numpy()
-    else:
-        found = x.view(len(x), -1).numpy()
-    return found if x.dtype is torch.float32 else found.view(np.uint16)
+        return as_numbers(x.permute(0, 2, 3, 1).view(-1, columns_of(x) * x.shape[1]))
+    return as_numbers(x.view(len(x), -1))
 
 
 def _spread(x: Tensor, parameters: Sequence[Tensor]) -> FloatArray:
@@ -206,6 +209,14 @@ def _half_back(row: Any, values: Any, bits: Any) -> None:
 
 
 @cache
+def reader(half: bool) -> Any:
+    """Return what reads a row, given its floats and their bits, from bfloat16 or float32."""
+    from numba import njit
+
+    return njit(nogil=True, error_model="numpy")(_half if half else _single)
+
+
+@cache
 def _kernels(half: bool) -> tuple[Any, Any]:
     """Return the compiled passes, forward and backward, for bfloat16 or float32.
 
@@ -215,7 +226,7 @@ def _kernels(half: bool) -> tuple[Any, Any]:
     from numba import njit
 
     compiled = njit(nogil=True, error_model="numpy")
-    read = compiled(_half if half else _single)
+    read = reader(half)
     write = compiled(_half_back if half else _single_back)
 
     @compiled

@@ -14,6 +14,7 @@ from torch.nn import functional
 from snnc.ir import ann, snn
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import Shape
+from snnc.training import depthwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, gr
     even = top == bottom and left == right
     given = x if even else padded(x, window)
     pads = (top, left) if even else (0, 0)
+    if depthwise.usable(given, weight, window.dilations, groups):
+        return depthwise.convolved(given, weight, bias, window.strides, pads)
     return functional.conv2d(given, weight, bias, window.strides, pads, window.dilations, groups)
 
 
