@@ -69,7 +69,7 @@ class Found:
 
 def write(measured: Path, path: Path) -> None:
     """Write the page at ``path`` and the pictures beside it from a folder of measurements."""
-    from benchmarks.accuracy import pictures
+    from benchmarks.accuracy import pictures, smooth
 
     rows = read(measured / "accuracy.jsonl")
     peers = read(measured / "peers_accuracy.jsonl")
@@ -106,6 +106,7 @@ def write(measured: Path, path: Path) -> None:
         cost_table(found),
         "## Beside other tools\n",
         peer_table(found, peers),
+        smooth.section(measured),
     ]
     path.write_text("\n".join(section for section in sections if section) + "\n", encoding="utf-8")
 

@@ -92,8 +92,8 @@ def measured(
     with ExitStack() as opened:
         if sta is not None:
             job = Path(opened.enter_context(tempfile.TemporaryDirectory())) / "job.npz"
-            given = (each.astype(np.float32) for each in (calibration, x))
-            transformer.write_job(job, read_onnx(network).graph, *given, y)
+            learned, seen = (each.astype(np.float32) for each in (calibration, x))
+            transformer.write_job(job, read_onnx(network).graph, learned, seen, y)
             found, once = opened.enter_context(transformer.judged(sta, job, STA_STEPS, threads))
             for each in found:
                 share = Share(each.pop("hits"), each["n"])

@@ -13,9 +13,13 @@ from typing import Any
 import click
 import numpy as np
 
+from snnc.backends import load_simulator
 from snnc.ir import ann
 from snnc.ir.graph import FloatArray, NumberArray
+from snnc.passes import PASSES
+from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.source.ann_session import AnnSession
+from snnc.source.calibration import Calibration
 
 PROGRAM = Path(__file__).resolve().parent / "spikingjelly_transformer.py"
 QUIET = {"LOGURU_LEVEL": "ERROR", "TQDM_DISABLE": "1"}
@@ -33,7 +37,7 @@ def write_job(
 
     Args:
         path: of the archive.
-        graph: the network, batch normalisations folded away.
+        graph: the network.
         calibration: (m, channels, height, width) float32.
         x: test rows, likewise.
         y: (n,) labels.
@@ -41,6 +45,7 @@ def write_job(
     Raises:
         click.ClickException: the network has another structure.
     """
+    graph = _folded(graph, calibration)
     norms = list(graph.of_type(ann.Normalisation))
     softmax = next(iter(graph.of_type(ann.InnerSoftmax)), None)
     behind = [node.name for node in graph]
@@ -62,6 +67,15 @@ def write_job(
     arrays["calibration"], arrays["x"] = (_tokens(graph, tokens, rows) for rows in (calibration, x))
     arrays["expected"] = AnnSession(graph, graph.outputs).run(calibration[:CHECKED_ROWS])[graph.output]
     np.savez(path, **arrays)
+
+
+def _folded(graph: ann.AnnGraph, calibration: NumberArray) -> ann.AnnGraph:
+    """Return the network with constant factors in its weights."""
+    context = Context(Calibration(calibration[:2]), 1, load_simulator("numba", 1))
+    folded, _ = run_pipeline(Pipeline.parse("fold-batchnorm", PASSES), graph, context)
+    if not isinstance(folded, ann.AnnGraph):
+        raise TypeError("folding leaves no source network")
+    return folded
 
 
 def _tokens(graph: ann.AnnGraph, name: str, rows: NumberArray) -> FloatArray:
