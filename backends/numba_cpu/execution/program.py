@@ -19,7 +19,7 @@ from snnc.backends.numba_cpu.execution import functions, shapes
 from snnc.backends.numba_cpu.execution.leaky import LeakyRun
 from snnc.backends.numba_cpu.execution.shapes import Value
 from snnc.backends.numba_cpu.execution.step_functions import StepRun
-from snnc.backends.numba_cpu.kernels.currents import add_currents
+from snnc.backends.numba_cpu.kernels.currents import add_currents, multiply_wide
 from snnc.backends.numba_cpu.kernels.firing import firing as firing_of
 from snnc.backends.numba_cpu.kernels.records import CURRENT, SPIKE_BYTES, STAGE, TERM, VARIANT
 from snnc.backends.numba_cpu.kernels.stage import keep_states, run_stages, stage_fields
@@ -302,6 +302,17 @@ class Program:
         synapse, source = term.synapse, self._values[term.source]
         place = Values(output.height, output.width, output.channels, output.padded, np.dtype(np.int32), 0, 0)
         value = self._hold(term.name, place, source.constant)
+        narrow = source.values.dtype.kind == "i" and source.values.dtype.itemsize <= place.kind.itemsize
+        if synapse is not None and synapse.pointwise and narrow:
+            weight = aligned(np.zeros((synapse.inputs, output.padded), place.kind))
+            weight[:, : synapse.outputs] = synapse.weight[:, :, 0, 0].T
+
+            def multiply(images: int) -> None:
+                for given, found in zip(source.values, value.values, strict=True):
+                    rows = given[:images].reshape(-1, given.shape[-1])
+                    multiply_wide(rows, weight, found[:images].reshape(-1, output.padded))
+
+            return multiply
 
         def run(images: int) -> None:
             if synapse is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -108,6 +109,24 @@ def _cut(points: Array, values: Array, low: Array, shift: Array, buckets: int) -
     return table.astype(np.uint32).view(np.int32)
 
 
+class _Step(NamedTuple):
+    """A step of a population, as the kernels are given it.
+
+    Attributes:
+        t: its number.
+        current: what arrives, where that lies in one piece; ``None`` where it must be made.
+        start: what is added to it, (padded channels,) int32.
+        target: where the spikes go, (pixels, padded channels).
+        rest: limit, whether it remembers, potentials, counts and target.
+    """
+
+    t: int
+    current: Array | None
+    start: Array
+    target: Array
+    rest: tuple[Any, ...]
+
+
 class StepRun:
     """A population with a step function, ready to be run for any number of images."""
 
@@ -134,6 +153,7 @@ class StepRun:
         # Whatever is not sent at once must be remembered.
         self.remembers = not once or bool(np.abs(self.values).max() > self.limit)
         self.compared = node.integer and once and n <= MOST_COMPARED
+        self.bound: dict[int, list[_Step]] = {}
         self.even: EvenSteps | None = None
         self.buckets: Buckets | None = None
         if not node.integer:
@@ -162,20 +182,41 @@ class StepRun:
         if self.even is None and self.buckets is None:
             self._search(images)
             return
-        padded = self.out.place.padded
-        potential, taken = self.states[:, :images].reshape(2, -1, padded)
         if self.remembers:
             self.states[:, :images] = 0
-        for t in range(self.request.steps):
-            target = self._target(t, images)
-            current, start = self._current(t, images).reshape(-1, padded), self._start(t)
-            rest = self.limit, self.remembers, potential, taken, target
+        for step in self._steps(images):
+            current = self._current(step.t, images) if step.current is None else step.current
+            rows = current.reshape(step.target.shape)
             if self.even is not None:
-                kernels.fire_even(current, start, self.even.fields, self.even.last, self.even.base, *rest)
+                even = self.even
+                kernels.fire_even(rows, step.start, even.fields, even.last, even.base, *step.rest)
             elif self.buckets is not None:
                 buckets = self.buckets
-                kernels.fire_buckets(current, start, buckets.fields, buckets.table, buckets.base, *rest)
-            self._silence_spare(target)
+                kernels.fire_buckets(
+                    rows, step.start, buckets.fields, buckets.table, buckets.base, *step.rest
+                )
+            self._silence_spare(step.target)
+
+    def _steps(self, images: int) -> list[_Step]:
+        """Return what the kernels are given in each step, for so many images."""
+        found = self.bound.get(images)
+        if found is None:
+            padded = self.out.place.padded
+            potential, taken = self.states[:, :images].reshape(2, -1, padded)
+            rest = self.limit, self.remembers, potential, taken
+            found = []
+            for t in range(self.request.steps):
+                target = self._target(t, images)
+                found.append(_Step(t, self._only_current(t, images), self._start(t), target, (*rest, target)))
+            self.bound[images] = found
+        return found
+
+    def _only_current(self, t: int, images: int) -> Array | None:
+        """View what arrives in a step where it lies in one piece; ``None`` where it must be made."""
+        if len(self.read) != 1 or self.read[0].constant or self.request.barrier:
+            return None
+        found: Array = self.read[0].values[t, :images]
+        return found
 
     def _starts(self) -> Array:
         """Return what is added to the currents of the first step, of others with a bias, and of the rest."""

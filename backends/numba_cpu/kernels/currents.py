@@ -1,4 +1,4 @@
-"""Currents that are computed elsewhere, and how currents are added to others.
+"""Currents that are computed elsewhere, how currents are added to others, and those of wide integers.
 
 What a band is and when it is worked on, :mod:`snnc.backends.numba_cpu.kernels.stage` says.
 """
@@ -6,13 +6,38 @@ What a band is and when it is worked on, :mod:`snnc.backends.numba_cpu.kernels.s
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen.micro import add_floats, add_words
 from snnc.backends.numba_cpu.codegen.vector import call_of
 from snnc.backends.numba_cpu.kernels.records import Stage, Term, routine
-from snnc.backends.numba_cpu.machine.cache import Routine
+from snnc.backends.numba_cpu.machine.cache import Routine, kernel
+
+Array = NDArray[Any]
 
 call_add = call_of(4)
+
+
+@kernel
+def multiply_wide(given: Array, weight: Array, out: Array) -> None:
+    """Write ``out[p, o] = sum_i given[p, i] weight[i, o]``, whose partial sums may wrap.
+
+    Args:
+        given: (pixels, at least inputs) integers of at most 32 bits.
+        weight: (inputs, padded outputs) int32.
+        out: (pixels, padded outputs) int32, which holds the sums.
+    """
+    for p in range(out.shape[0]):
+        to = out[p]
+        to[:] = 0
+        for i in range(weight.shape[0]):
+            value, row = np.int32(given[p, i]), weight[i]
+            if value != 0:
+                for o in range(to.size):
+                    to[o] += np.int32(value * row[o])
 
 
 @cache

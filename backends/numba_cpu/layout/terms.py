@@ -86,6 +86,11 @@ class Synapse:
         """Outputs of one group."""
         return int(self.weight.shape[0]) // self.groups
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether every pixel is read alone, all of its channels together."""
+        return self.groups == 1 and self.window == Window((1, 1))
+
 
 @dataclass(slots=True)
 class Band:
