@@ -40,6 +40,7 @@ PROGRAMS = {
     "reciprocal": ("Add(x, c0); Reciprocal(v0)", np.array([[12.0]], np.float32)),
     "root": ("Sqrt(x)", NONE),
     "exponential": ("Exp(x)", NONE),
+    "limited exponential": ("Min(x, c0); Exp(v0)", np.array([[6.0]], np.float32)),
     "steps": ("Mul(x, c0); Floor(v0)", np.array([[1.5]], np.float32)),
 }
 
@@ -215,7 +216,7 @@ def test_a_probability_that_is_an_answer_may_become_certain() -> None:
 
 def test_what_never_ends_is_as_wide_as_it_was_seen() -> None:
     x = np.random.default_rng(1).normal(0, 1, (2, 800)).astype(np.float32)
-    for program in ("silu", "leaky", "exponential"):
+    for program in ("silu", "leaky", "exponential", "limited exponential"):  # e^6 is a hundred times as much
         one, other = (ends_of(levels_of(gate(program), x, answers=each)) for each in (True, False))
         np.testing.assert_array_equal(one, other)
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from snnc.compiler import Conversion, Options, convert
+from snnc.compiler.nearness import _far
 from snnc.diagnostics import FAR_FROM_SOURCE
 from snnc.metrics import Task
+from snnc.numerics.divergence import AnswerError
 from tests.onnx_models import model, node
 
 X = np.random.default_rng(2).standard_normal((60, 6)).astype(np.float32)
@@ -30,6 +32,17 @@ def test_far_outputs_are_named_and_near_ones_are_not(task: str) -> None:
     assert "the output 'y' is far from the source's on 32 calibration rows" in said[0].message
     assert ("another class" in said[0].message) == (task == "classes")
     assert FAR_FROM_SOURCE not in [each.code for each in converted("precise", task).diagnostics]
+
+
+def test_values_that_lie_apart_hide_no_others() -> None:
+    """Of a box, the middle is a place in the image that each pixel has of its own, and the size is not."""
+    source, found = np.zeros((20, 8)), np.zeros((20, 8))
+    source[:, :6] = np.arange(6) * 100
+    found[:, :6] = source[:, :6]
+    source[:, 6:] = np.random.default_rng(0).standard_normal((20, 2))
+    assert "times the power" in _far(source, found, AnswerError.SQUARED)
+    found[:, 6:] = source[:, 6:]
+    assert _far(source, found, AnswerError.SQUARED) == ""
 
 
 def test_what_a_few_rows_say_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:

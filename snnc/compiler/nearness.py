@@ -6,8 +6,10 @@ the error has more than a tenth of the power with which an output varies,
 
     sum (y - s)^2 > 0.1 sum (s - mean s)^2,
 
-an SQNR below 10 dB; classes where more than 15 % of the rows get another class. That is no measure of a
-network, which `snnc eval` takes on rows that were not calibrated on, and promises nothing where it is silent.
+an SQNR below 10 dB, where the mean is that of each value over the rows: coordinates of pixels, say, lie apart
+already where nothing varies. Classes are far where more than 15 % of the rows get another one. That is no
+measure of a network, which `snnc eval` takes on rows that were not calibrated on, and promises nothing where
+it is silent.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from snnc.numerics.divergence import AnswerError, answer_error, real_logits
 from snnc.source.calibration import Calibration
 
 LARGEST_ERROR = 0.1
-"""Share of an output's power, its mean removed, that its error may have."""
+"""Share of the power with which an output varies from row to row that its error may have."""
 
 MOST_OTHERS = 0.15
 """Share of the rows that may get another class: four of 32 rows. More are rare, one time in fifty, where one
@@ -75,7 +77,7 @@ def _far(s: FloatArray, y: FloatArray, error: AnswerError) -> str:
         others = int((s.argmax(axis=1) != y.argmax(axis=1)).sum())
         return f"{others} get another class" if others > MOST_OTHERS * len(s) else ""
     wide = s.astype(np.float64)
-    signal = float(np.square(wide - wide.mean()).sum()) or float(np.square(wide).sum())
+    signal = float(np.square(wide - wide.mean(axis=0)).sum()) or float(np.square(wide).sum())
     noise = float(np.square(y - wide).sum())
     if noise <= LARGEST_ERROR * signal:
         return ""

@@ -70,8 +70,9 @@ def carried(
     """Return activations with levels of one range; each with a step function where it is a function.
 
     A function that comes to an end on either side, as a sigmoid does, wastes no levels beyond it. Where it is
-    an answer, and levels are many, they reach up to there whatever the rows show: of what a detector looks
-    for, few rows may hold any, and a probability that is cut off there is wrong when it matters.
+    an answer between -1 and 1, and levels are many, they reach up to there whatever the rows show: of what a
+    detector looks for, few rows may hold any, and a probability that is cut off there is wrong when it
+    matters. Wider ends, such as a limit against overflow, may lie far beyond all that there ever is.
 
     Where a step function would have more breakpoints than fit, as one that falls and rises may, all get fewer
     levels.
@@ -97,7 +98,7 @@ def carried(
     own = not common and len(measured) == 1 and isinstance(measured[0].node, Pointwise)
     known = [curve for curve in curves if curve is not None]
     bounds = _bounds(known, own=own) if len(known) == len(curves) else None
-    whole = all(each.answers for each in measured) and all(curve.saturates for curve in known)
+    whole = all(each.answers for each in measured) and all(curve.is_probability for curve in known)
     linear = all(isinstance(each.node, Pointwise) and each.node.program in LINEAR for each in measured)
     values = [np.nan_to_num(each.values, posinf=0, neginf=0) for each in measured]
     pooled = values[0] if own else np.concatenate([each.reshape(1, -1) for each in values], axis=1)

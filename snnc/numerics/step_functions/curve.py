@@ -30,6 +30,9 @@ step function has no more breakpoints than fit. Beyond, the count stays what it 
 SATURATED, ALMOST = 2.0**10, 0.01
 """By how many times its width the range is widened where a function has come to its end, but for a share."""
 
+ROUNDING = 1e-6
+"""By how much a probability may exceed 1."""
+
 CHANNELS = 64
 """Whose counts are computed at once."""
 
@@ -102,10 +105,10 @@ class Curve:
         return self.y.min(axis=1), self.y.max(axis=1)
 
     @property
-    def saturates(self) -> bool:
-        """Whether the function comes to an end on either side."""
+    def is_probability(self) -> bool:
+        """Whether the function comes to an end on either side, as a probability does: between -1 and 1."""
         low, high = self.bounds
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        if low.min() < -1 - ROUNDING or high.max() > 1 + ROUNDING:
             return False
         near = self.y[:, self.reach <= SATURATED]
         lacking = np.maximum(near.min(axis=1) - low, high - near.max(axis=1))
