@@ -11,8 +11,10 @@ import pytest
 from snnc.artefact import Artefact, load, save
 from snnc.backends import load_backend
 from snnc.backends.deployment import deploy, verify
+from snnc.compiler import Options, convert
 from snnc.errors import UnsupportedModelError
 from snnc.ir import ann, snn
+from snnc.ir.bounds import step_bounds
 from snnc.ir.function import IDENTITY
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
@@ -23,6 +25,7 @@ from snnc.pipeline import Context, run_pipeline
 from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.reference import ReferenceSimulator, encode_all
 from snnc.source.calibration import Calibration
+from tests import onnx_models
 from tests.ann_graphs import Builder
 from tests.test_equivalence import assert_same
 
@@ -150,3 +153,34 @@ def test_what_a_maximum_alone_reads_is_measured_behind_it(alone: bool) -> None:
     assert node.step is not None
     kept = np.square(largest - np.minimum(largest, node.step.max() * node.highest)).mean() / largest.var()
     assert (kept < 0.02) == alone
+
+
+def test_a_place_may_be_the_mean_of_a_large_map() -> None:
+    """Counts of a softmax go beyond 255: weights of what sums 256 of them have as many bits fewer."""
+    nodes = [
+        onnx_models.node("Reshape", "x flat", "f"),
+        onnx_models.node("Softmax", "f", "p", axis=2),
+        onnx_models.node("Reshape", "p square", "q"),
+        onnx_models.node("Mul", "q down", "m"),
+        onnx_models.node("Mul", "q right", "k"),
+        onnx_models.node("ReduceSum", "m axes", "u", keepdims=0),
+        onnx_models.node("ReduceSum", "k axes", "v", keepdims=0),
+        onnx_models.node("Concat", "u v", "y", axis=1),
+    ]
+    line = np.linspace(-1, 1, 16, dtype=np.float32)
+    down, right = np.meshgrid(line, line, indexing="ij")
+    constants = {"flat": [0, 2, 256], "square": [0, 2, 16, 16], "axes": [2, 3]}
+    constants |= {"down": down[None, None].copy(), "right": right[None, None].copy()}
+    rows = np.random.default_rng(0).normal(size=(80, 2, 16, 16)).astype(np.float32)
+    rows += 4 * np.exp(-np.square(np.arange(16) - np.arange(80)[:, None, None, None] % 16))
+    network = onnx_models.model(nodes, ["n", 2, 16, 16], constants)
+    artefact = convert(network, rows, Options(1, "precise", threads=1)).artefact
+    bounds = step_bounds(artefact.graph, 1)
+    sums = [bounds[each.name] for each in artefact.graph.of_type(snn.SumPool)]
+    assert sums
+    assert max(sums) < 2**30  # with room for a bias and a start
+    found = artefact.decode(ReferenceSimulator().run(artefact.graph, artefact.encode(rows), 1))["y"]
+    likely = np.exp(rows.reshape(80, 2, 256).astype(np.float64))
+    likely /= likely.sum(axis=2, keepdims=True)
+    wanted = np.concatenate([(likely * each.ravel()).sum(axis=2) for each in (down, right)], axis=1)
+    assert np.square(found - wanted).sum() < 0.005 * np.square(wanted - wanted.mean()).sum()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from snnc.errors import InternalError
+from snnc.ir.bounds import count_bounds
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
@@ -23,6 +24,7 @@ from snnc.ir.operations import channel_links, classified, operations
 from snnc.ir.snn import (
     ChannelWeight,
     ConstantCurrent,
+    CountFunction,
     CurrentMaxPool,
     Delay,
     Encode,
@@ -42,6 +44,9 @@ IDENTITY_LIMIT = 2**15 - 1
 POOLED = 64
 """Area of a sum before or behind an identity branch up to which its weight has all of its bits; those that
 sum more take as many fewer, for the sum has them, and int32 must hold it."""
+
+LEVELS = 255
+"""Counts up to which that is right."""
 
 THRESHOLD_LIMIT = 2**22
 """Largest integer threshold: beyond it a finer scale buys nothing and eats the headroom of int32."""
@@ -183,12 +188,24 @@ def quantise_all(graph: SnnGraph) -> SnnGraph:
 
 
 def _areas(graph: SnnGraph, synapses: list[Weighted]) -> dict[str, int]:
-    """Return the largest area that is summed on the way through each synapse, between populations."""
+    """Return the largest area that is summed on the way through each synapse, between populations.
+
+    Counts above :data:`LEVELS`, as those of functions may be, are as much as an area.
+    """
+    areas = _areas_of(graph, synapses, {})
+    pooled = any(areas[each.name] > 1 for each in synapses if isinstance(each, ChannelWeight))
+    return _areas_of(graph, synapses, count_bounds(graph, graph.timesteps)) if pooled else areas
+
+
+def _areas_of(graph: SnnGraph, synapses: list[Weighted], counts: Mapping[str, int]) -> dict[str, int]:
+    """Return these areas, where the largest counts of populations and functions are known."""
     summed: dict[str, int] = {}  # on the way to a node
     for node in graph:
         area = max((summed[name] for name in node.inputs), default=1)
-        starts = isinstance(node, IntegrateFire | Encode | ConstantCurrent)
-        summed[node.name] = 1 if starts else area * (node.window.area if isinstance(node, SumPool) else 1)
+        if isinstance(node, IntegrateFire | Encode | ConstantCurrent | CountFunction):
+            summed[node.name] = max(1, -(-counts.get(node.name, 0) // LEVELS))
+        else:
+            summed[node.name] = area * (node.window.area if isinstance(node, SumPool) else 1)
     found: dict[str, int] = {}
     for synapse in synapses:
         reached = {synapse.name: summed[synapse.name]}
