@@ -130,6 +130,8 @@ OPERATORS: Mapping[str, Operator] = {
         reshaping.pad,
         "all modes, with any constant; negative pads cut; with minus infinity before MaxPool",
     ),
+    "ReduceL1": Operator(pooling.reduce_l1, "as ReduceMean", "approximated"),
+    "ReduceL2": Operator(pooling.reduce_l2, "as ReduceMean", "approximated"),
     "ReduceMax": Operator(pooling.reduce_max, "any axes but the batch"),
     "ReduceMean": Operator(pooling.reduce_mean, "any axes but the batch"),
     "ReduceMin": Operator(pooling.reduce_min, "as ReduceMax"),

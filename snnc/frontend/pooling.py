@@ -12,6 +12,7 @@ from snnc.frontend.elementwise import affine
 from snnc.frontend.geometry import kernel_shape, read_window
 from snnc.frontend.images import image_of
 from snnc.frontend.means import averaged
+from snnc.frontend.pointwise import Written, emit_function
 from snnc.frontend.products import product
 from snnc.frontend.sums import summed_up
 from snnc.frontend.views import LOWEST, PADDED, Image, View, bounding_box, outer_sum, row_major
@@ -142,6 +143,21 @@ def reduce_sum_square(call: Call) -> View:
         call.refuse("computes in integers", "cast the input to floats first")
     squares = product(call, call.view(), call.view())
     return _averaged(replace(call, operands=(squares, *call.operands[1:])), since=18, total=True)
+
+
+def reduce_l2(call: Call) -> View:
+    """Read ReduceL2: the root of the sum of squares."""
+    root = Written("Sqrt(x)", (), is_identity=False, is_rectifier=False, is_curved=True)
+    return emit_function(call.builder, reduce_sum_square(call), root, call.proto)
+
+
+def reduce_l1(call: Call) -> View:
+    """Read ReduceL1: the sum of magnitudes."""
+    if call.whole:
+        call.refuse("computes in integers", "cast the input to floats first")
+    magnitude = Written("Abs(x)", (), is_identity=False, is_rectifier=False, is_curved=True)
+    magnitudes = emit_function(call.builder, call.view(), magnitude, call.proto)
+    return _averaged(replace(call, operands=(magnitudes, *call.operands[1:])), since=18, total=True)
 
 
 def reduce_mean(call: Call) -> View:
