@@ -14,6 +14,9 @@ from onnx import helper, shape_inference
 
 from snnc.frontend.functions import DEFAULT_DOMAINS, nested, opset_of
 
+MACHINE_LEARNING = "ai.onnx.ml"
+"""The domain of classical machine learning."""
+
 SHORT = 1024
 """Most elements of a constant whose values may say what shape something has."""
 
@@ -38,7 +41,24 @@ def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     if any(node.op_type == "Slice" for node in nested(model.graph.node)) and _has_negative(model):
         raise ValueError("a size is negative")
+    if any(map(_keeps_shape, model.graph.node)):
+        model = _with_casts(model)
     return shape_inference.infer_shapes(model, data_prop=True)
+
+
+def _keeps_shape(node: onnx.NodeProto) -> bool:
+    """Say whether a node gives floats of the shape of its input, which inference does not know."""
+    return node.domain == MACHINE_LEARNING and node.op_type == "Scaler"
+
+
+def _with_casts(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model of the same shapes whose operators inference knows."""
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    for node in filter(_keeps_shape, known.graph.node):
+        cast = helper.make_node("Cast", node.input, node.output, name=node.name, to=onnx.TensorProto.FLOAT)
+        node.CopyFrom(cast)
+    return known
 
 
 def _has_negative(model: onnx.ModelProto) -> bool:

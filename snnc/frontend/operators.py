@@ -19,10 +19,12 @@ from snnc.frontend import (
     pointwise,
     pooling,
     reshaping,
+    tabular,
     upsampling,
 )
 from snnc.frontend.call import Call, Value
 from snnc.frontend.functions import DEFAULT_DOMAINS
+from snnc.frontend.inference import MACHINE_LEARNING
 from snnc.frontend.programs import MICROSOFTS
 from snnc.frontend.quantised import integers, qdq, qonnx
 from snnc.frontend.quantised.codes import Coded
@@ -221,12 +223,13 @@ QUANTISED: Mapping[str, Mapping[str, Operator]] = {
 }
 """Operators of quantised networks, by domain: they alone read quantised tensors, but for what moves them."""
 
-RUNTIMES: Mapping[str, Mapping[str, Operator]] = {
+OTHERS: Mapping[str, Mapping[str, Operator]] = {
     "ai.onnx": {
         "SimplifiedLayerNormalization": Operator(
             norms.rms_normalisation, "the first output; an operator of onnxruntime", "approximated"
         )
     },
+    MACHINE_LEARNING: {"Scaler": Operator(tabular.scaler, "one number, or one for each feature")},
     "com.microsoft": {
         "SkipLayerNormalization": Operator(
             norms.skip_layer_normalisation, "the first and fourth output", "approximated"
@@ -236,7 +239,7 @@ RUNTIMES: Mapping[str, Mapping[str, Operator]] = {
         ),
     },
 }
-"""Operators into which onnxruntime fuses others, by domain."""
+"""Operators into which onnxruntime fuses others, and those of classical machine learning, by domain."""
 
 
 UNROLLED: Mapping[str, tuple[int, Spiking | Literal[""], str]] = {
@@ -290,7 +293,7 @@ def reads_codes(call: Call, operator: Operator) -> Operator:
 def operator_of(node: onnx.NodeProto) -> Operator | None:
     """Return what reads a node; ``None`` where nothing does."""
     domain = "ai.onnx" if node.domain in DEFAULT_DOMAINS else node.domain
-    found = QUANTISED.get(domain, {}).get(node.op_type) or RUNTIMES.get(domain, {}).get(node.op_type)
+    found = QUANTISED.get(domain, {}).get(node.op_type) or OTHERS.get(domain, {}).get(node.op_type)
     return OPERATORS.get(node.op_type) if found is None and domain == "ai.onnx" else found
 
 
@@ -336,7 +339,7 @@ def supported_operators() -> tuple[SupportedOperator, ...]:
     fused = SupportedOperator(f"{domain}::{name}", domain, "1", (), "approximated", forms)
     rows += [
         _row(name, operator, domain)
-        for table in (QUANTISED, RUNTIMES)
+        for table in (QUANTISED, OTHERS)
         for domain, operators in table.items()
         for name, operator in operators.items()
         if not operator.refused
