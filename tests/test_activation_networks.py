@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,7 +170,7 @@ def test_a_place_may_be_the_mean_of_a_large_map() -> None:
     ]
     line = np.linspace(-1, 1, 16, dtype=np.float32)
     down, right = np.meshgrid(line, line, indexing="ij")
-    constants = {"flat": [0, 2, 256], "square": [0, 2, 16, 16], "axes": [2, 3]}
+    constants: dict[str, Any] = {"flat": [0, 2, 256], "square": [0, 2, 16, 16], "axes": [2, 3]}
     constants |= {"down": down[None, None].copy(), "right": right[None, None].copy()}
     rows = np.random.default_rng(0).normal(size=(80, 2, 16, 16)).astype(np.float32)
     rows += 4 * np.exp(-np.square(np.arange(16) - np.arange(80)[:, None, None, None] % 16))

@@ -231,7 +231,7 @@ def test_a_sum_of_squares() -> None:
 @pytest.mark.parametrize("operator", ["ReduceL1", "ReduceL2"])
 @pytest.mark.parametrize("opset", [13, 18])
 def test_the_length_of_a_vector(operator: str, opset: int) -> None:
-    given = {} if opset > 13 else {"axes": [1]}
+    given: dict[str, Any] = {} if opset > 13 else {"axes": [1]}
     nodes = [node("MatMul", "x w", "h"), node(operator, "h axes" if opset > 13 else "h", keepdims=0, **given)]
     constants = {"w": normal(4, 4)} | ({"axes": np.array([1])} if opset > 13 else {})
     graph = same(nodes, ["N", 3, 4], constants, opset=opset).graph
