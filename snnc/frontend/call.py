@@ -69,6 +69,7 @@ class Call:
         codes: what the integers of each input stand for; ``None`` where it is not quantised.
         scales: for each input the numbers, one per element, of which its elements are integer multiples;
             ``None`` where nothing says so.
+        softmax_scale: the least factor by which softmaxes scale the first output; 0 where others read it.
     """
 
     proto: onnx.NodeProto
@@ -80,6 +81,7 @@ class Call:
     whole: bool = False
     codes: tuple[Codes | None, ...] = ()
     scales: tuple[FloatArray | None, ...] = ()
+    softmax_scale: float = 0.0
 
     @property
     def origin(self) -> str:

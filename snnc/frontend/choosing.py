@@ -16,13 +16,19 @@ from snnc.diagnostics import UNSUPPORTED_OPERATOR
 from snnc.frontend import reshaping
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Comparison, Limited
-from snnc.frontend.elementwise import affine, broadcast, is_rectified, masked, maximum, minimum, summed
+from snnc.frontend.elementwise import affine, broadcast, is_rectified, maximum, minimum, summed
+from snnc.frontend.masks import masked
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import PADDED, View
 from snnc.ir import ann
 
 CURE = "write a limit as ReLU, ReLU6 or Clip from 0 to a constant; for others, use ReLU and fine-tune"
 
+ADDED = (
+    "add the mask to the scores: scores + (1 - m) * -10000 of an input m of floats, which is 1 for what is "
+    "to be seen and 0 for what is not"
+)
+"""What to do about masks of the network's input."""
 
 READERS = ("Where", "Not", "Cast", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Shape")
 """What may read comparisons and limits that wait for a rectifier."""
@@ -64,7 +70,7 @@ def where(call: Call) -> View | Limited:
     if isinstance(condition, np.ndarray) and condition.dtype == np.bool_:
         return _chosen(call, condition, first, second)
     if not isinstance(condition, Comparison):
-        _refuse(call, "its condition is not a comparison of an activation with a constant")
+        _refuse_choice(call, "its condition is not a comparison of an activation with a constant")
     if isinstance(first, np.ndarray) and isinstance(second, View | Limited):
         constant, value, from_above = first, second, condition.is_above
     elif isinstance(second, np.ndarray) and isinstance(first, View | Limited):
@@ -73,9 +79,11 @@ def where(call: Call) -> View | Limited:
         _refuse(call, "chooses between two activations")
     view = value.view if isinstance(value, Limited) else value
     if not _equal(constant, condition.bound):
-        _refuse(call, "is discontinuous: it chooses another value than the constant that it compares with")
+        _refuse_choice(
+            call, "is discontinuous: it chooses another value than the constant that it compares with"
+        )
     if not _limits_alike(call.builder, view, condition, from_above=from_above):
-        _refuse(call, "compares another activation than the one that it returns")
+        _refuse_choice(call, "compares another activation than the one that it returns")
     limited = replace(call, operands=(view, constant))
     if not from_above:
         rectified = maximum(limited)
@@ -146,6 +154,15 @@ def _equal(one: Constant, other: Constant) -> bool:
         return bool((one == other).all())
     except (AttributeError, ValueError):
         return False
+
+
+def _refuse_choice(call: Call, what: str) -> NoReturn:
+    """Refuse a choice; one of what a softmax must not see has a form that can be converted."""
+    fills = [value for value in call.operands[1:] if isinstance(value, np.ndarray)]
+    if call.softmax_scale and any((fill < 0).all() for fill in fills):
+        what = "masks what a softmax reads by a condition on the network's input"
+        call.refuse(what, ADDED, UNSUPPORTED_OPERATOR)
+    _refuse(call, what)
 
 
 def _refuse(call: Call, what: str) -> NoReturn:

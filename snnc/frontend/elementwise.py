@@ -10,6 +10,7 @@ from snnc.diagnostics import UNSUPPORTED_OPERATOR, UNSUPPORTED_STRUCTURE
 from snnc.frontend.arranging import apart
 from snnc.frontend.call import HUGE, Call
 from snnc.frontend.channel_constants import channel_values, in_order, per_channel
+from snnc.frontend.masks import masked
 from snnc.frontend.products import product, quotient, reciprocal
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import View, is_range, row_major
@@ -138,24 +139,6 @@ def add(call: Call) -> View:
     return affine(call, view, np.float32(1), total)
 
 
-MASKED = np.float32(-1e4)
-"""What stands for minus infinity where a softmax alone reads it: exp(-1e4) is 0."""
-
-
-def masked(call: Call, constant: Constant) -> Constant:
-    """Return the constant of a mask in front of a softmax with numbers in place of minus infinity.
-
-    Exporters write minus infinity, or the least number that there is, for what attention must not see. Where
-    every reader is a softmax, any number far below all others means the same.
-    """
-    if constant.dtype.kind != "f" or not (constant < MASKED).any():
-        return constant
-    readers = call.readers[0]
-    if not readers or any(node is None or node.op_type != "Softmax" for node in readers):
-        return constant
-    return np.where(constant < MASKED, MASKED, constant).astype(np.float32)
-
-
 def mean(call: Call) -> View:
     """Read Mean of activations, of constants, or of both."""
     total = add(call)
@@ -170,8 +153,8 @@ def subtract(call: Call) -> View:
     view, constant = _with_constant(call)
     _require_exact(call, constant)
     if isinstance(call.operands[0], View):
-        return affine(call, view, np.float32(1), -np.asarray(constant, np.float32))
-    return affine(call, view, np.float32(-1), constant)
+        return affine(call, view, np.float32(1), masked(call, -np.asarray(constant, np.float32)))
+    return affine(call, view, np.float32(-1), masked(call, np.asarray(constant)))
 
 
 def multiply(call: Call) -> View:

@@ -27,6 +27,7 @@ from snnc.frontend.control_flow import ControlFlow
 from snnc.frontend.environment import UNKNOWN, Environment, Tensor, Unknown
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.legacy import aligned, modern, old
+from snnc.frontend.masks import softmax_scale
 from snnc.frontend.operators import UNROLLED, is_miscounted, operator_of, reads_codes
 from snnc.frontend.outputs import finished
 from snnc.frontend.patterns import find_patterns, named
@@ -288,6 +289,7 @@ class _Reader:
             whole=bool(env.whole.intersection(node.input)),
             codes=tuple(env.codes.get(name) for name in node.input),
             scales=tuple(env.scales.get(name) for name in node.input),
+            softmax_scale=softmax_scale(env, node.output[0]),
         )
         coded = [code for code in call.codes if code is not None]
         if coded:
