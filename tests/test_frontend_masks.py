@@ -122,7 +122,7 @@ def test_a_mask_that_is_read_elsewhere_keeps_its_numbers(tmp_path: Path) -> None
     assert min(float(each.values.min()) for each in graph.of_type(ann.Constant)) == -2e4
 
 
-@pytest.mark.parametrize("fill", [-100.0, -1e9, LEAST])
+@pytest.mark.parametrize("fill", [-100.0, -1000.0, -1e9, LEAST])
 @pytest.mark.parametrize("mask", ["where", "divided behind", "capped", "capped, added"])
 def test_masks_do_not_stretch_levels(tmp_path: Path, mask: str, fill: float) -> None:
     path = saved(tmp_path, network(mask, fill))

@@ -17,6 +17,12 @@ from snnc.frontend.tensors import Constant
 MASKED = np.float32(-1e4)
 """What stands for minus infinity where a softmax alone reads it: exp(-1e4) is 0."""
 
+LOWEST = -1e18
+"""The least number that stands for minus infinity, however a softmax scales it: float32 can square it."""
+
+FAR = 20
+"""How far below the others an argument of a softmax weighs nothing: exp(-20) is 2e-9."""
+
 ADDS = frozenset({"Add", "Sub", "Sum"})
 """Operators by which a constant is added to activations."""
 
@@ -69,20 +75,25 @@ def masked(call: Call, constant: Constant) -> Constant:
     """Return the constant of a mask without minus infinity, where softmaxes alone read it."""
     if constant.dtype.kind != "f" or not call.softmax_scale:
         return constant
-    low = np.float32(MASKED / min(call.softmax_scale, 1))
+    low = np.float32(max(float(MASKED) / min(call.softmax_scale, 1), LOWEST))
     return np.where(constant < low, low, constant).astype(np.float32) if (constant < low).any() else constant
 
 
-def is_mask(call: Call) -> bool:
+def is_mask(environment: Environment, node: onnx.NodeProto) -> bool:
     """Whether constants say which values are replaced, or add to some of them what puts these far below.
 
     A mask stays outside of every function of one number: what it puts elsewhere would stretch the range of
     the levels of all others.
     """
-    constants = [value for value in call.operands if isinstance(value, np.ndarray)]
-    if call.proto.op_type == "Where":
-        return isinstance(call.operands[0], np.ndarray) and len(constants) == 2
-    if call.proto.op_type not in ADDS:
+    operands = [environment.constant(name) for name in node.input]
+    constants = [each for each in operands if each is not None]
+    if node.domain not in DEFAULT_DOMAINS or not constants:
         return False
-    far = [np.abs(each) >= -MASKED for each in constants]
-    return any(each.any() and not each.all() for each in far)
+    if node.op_type == "Where":
+        return operands[0] is not None and len(constants) == 2
+    if node.op_type not in ADDS:
+        return False
+    scale = softmax_scale(environment, node.output[0])
+    far = FAR / scale if scale else -MASKED
+    with np.errstate(invalid="ignore"):  # all of them are minus infinity
+        return any(float(np.ptp(each.astype(np.float64))) > far for each in constants if each.size)

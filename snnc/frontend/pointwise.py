@@ -20,7 +20,6 @@ from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Comparison, Limited
 from snnc.frontend.channel_constants import channel_values
 from snnc.frontend.legacy import aligned, modern
-from snnc.frontend.masks import is_mask
 from snnc.frontend.programs import (
     MICROSOFTS,
     TRANSLATED,
@@ -162,8 +161,6 @@ def written(
             now = modern(node, opset)
             operands = aligned(now, [values.get(name) if name else None for name in now.input], opset)
             call = Call(now, opset, operands, GraphBuilder({}), None, ((),) * len(now.output))
-            if is_mask(call):
-                return None
             read = [
                 program.constant(as_number(value)) if isinstance(value, np.ndarray) else known.get(name, "")
                 for name, value in zip(now.input, operands, strict=True)

@@ -12,6 +12,7 @@ from snnc.frontend.call import Call
 from snnc.frontend.choosing import READERS as CHOOSERS
 from snnc.frontend.elementwise import affine
 from snnc.frontend.environment import Environment
+from snnc.frontend.masks import is_mask
 from snnc.frontend.norm_chains import find_chains, without_parts_of
 from snnc.frontend.norm_chains import recognise as recognise_chain
 from snnc.frontend.norms import normalised
@@ -134,7 +135,7 @@ class RegionReader:
         inside = [self._nodes[place] for place in region.places]
         if isinstance(self._env.builder.nodes[view.node], ann.Softmax) and len(inside) == 1:
             return None  # its logarithm, if any, is left out with it
-        if any(is_miscounted(node, self._env.opset) for node in inside):
+        if any(is_miscounted(node, self._env.opset) or is_mask(self._env, node) for node in inside):
             return None
         try:
             return written(region, inside, self._env.constants(inside), view, self._env.opset)
