@@ -143,7 +143,9 @@ def _pipelines() -> dict[str, Pipeline]:
         "low-power": balanced.with_option("clip-activations", method=Method.LEARN).with_pass(
             LearnThresholds(activity=1.0), before="compensate"
         ),
-        "exact": Pipeline((ExactMaxPool(), LowerQuantised(), SetSchedule(), QuantiseWeights())),
+        "exact": Pipeline(
+            (ExactMaxPool(leave_rounded=True), LowerQuantised(), SetSchedule(), QuantiseWeights())
+        ),
         "paper": binary.with_option("clip-activations", granularity=Granularity.LAYER)
         .with_pass(DualThreshold(), after="lower")
         .without("set-schedule", "compensate"),

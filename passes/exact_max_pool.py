@@ -9,6 +9,8 @@ fewer neurons, and exact as well.
 
 Where a move lets several channels become one, as a pixel shuffle does, their spikes would need one unit.
 There the rectifier stands behind the move, which moves currents: each new channel has its own threshold.
+It moves only where the channels that become one are rectified alike, and zeros beside them stay zeros. The
+levels of the source may share one unit already: a pipeline that keeps them leaves their rectifiers in front.
 """
 
 from __future__ import annotations
@@ -36,16 +38,15 @@ from snnc.ir.ann import (
     Reshape,
     Slice,
 )
-from snnc.ir.channels import per_channel
-from snnc.ir.geometry import ABSENT
+from snnc.ir.geometry import ABSENT, source_channels
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
 from snnc.numerics.input_range import first_layer
 from snnc.pipeline import Context
 
-PER_CHANNEL = ("ceiling", "shift", "scale", "gain", "points")
-"""What a rectifier of the source network has for each channel."""
+PER_CHANNEL = ("ceiling", "threshold", "floor", "shift", "scale", "gain", "points")
+"""What a rectifier has for each channel, and a plain one has not."""
 
 Mover = MaxPool | Concat | Reshape | Slice | Pad | Gather
 """Operations that a rectifier commutes with."""
@@ -56,17 +57,63 @@ Sum = Convolution | Linear | Add | BatchNormalisation | ChannelAffine
 
 @dataclass(frozen=True, slots=True)
 class ExactMaxPool:
-    """Reorder rectifiers and pools without changing what the network computes."""
+    """Reorder rectifiers and pools without changing what the network computes.
+
+    Attributes:
+        leave_rounded: rectifiers that round to levels of the source stay in front of what mixes channels, so
+            that counts of these levels are moved.
+    """
 
     name: ClassVar[str] = "exact-max-pool"
+    leave_rounded: bool = False
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return an equal network in which no rectifier reads a max-pool, except of the first layer."""
         check_known(graph)
         reordered = _drop_repeated(graph)
-        while (moved := _move_one(reordered)) is not reordered:
+        while (moved := self._move_one(reordered)) is not reordered:
             reordered = _drop_repeated(moved)
         return reordered
+
+    def _move_one(self, graph: AnnGraph) -> AnnGraph:
+        """Make one exchange; the same graph if there is none to make."""
+        analogue = first_layer(graph)
+        for node in graph.of_type(Relu):
+            before = graph[node.inputs[0]]
+            alone = graph.read_once(before.name)
+            if isinstance(before, MaxPool) and before.inputs[0] in analogue:
+                continue
+            if isinstance(before, Mover) and alone and _before(before, graph):
+                moved = _rectify_first(graph, before, node)
+                if moved is not graph:
+                    return moved
+        for total in graph.of_type(Add):
+            moved = _rectify_joined(graph, total)
+            if moved is not graph:
+                return moved
+        for mover in graph:
+            if not isinstance(mover, Reshape | Gather):
+                continue
+            relu = graph[mover.inputs[0]]
+            if not isinstance(relu, Relu) or mover.keeps_channels(relu.shape):
+                continue
+            if self.leave_rounded and relu.scale is not None:
+                continue
+            if graph.read_once(relu.name) and isinstance(graph[relu.inputs[0]], Sum):
+                moved = _rectify_last(graph, relu, mover)
+                if moved is not graph:
+                    return moved
+        for pool in graph.of_type(MaxPool):
+            before = graph[pool.inputs[0]]
+            only = graph.read_once(before.name)
+            if isinstance(before, Relu) and only and before.inputs[0] in analogue:
+                # The population keeps the rectifier's name, and with it the name of the ONNX node.
+                first = pool.with_(inputs=before.inputs)
+                second = before.with_(inputs=(pool.name,), shape=pool.shape)
+                rewriter = Rewriter(graph)
+                rewriter.replace((before.name, pool.name), first, second)
+                return graph.with_nodes(rewriter.nodes, rewriter.outputs)
+        return graph
 
 
 def _drop_repeated(graph: AnnGraph) -> AnnGraph:
@@ -75,52 +122,13 @@ def _drop_repeated(graph: AnnGraph) -> AnnGraph:
     rewriter = Rewriter(graph)
     for node in graph:
         if isinstance(node, Relu) and node.shift is None:
-            if node.ceiling is None and node.inputs[0] in positive:
+            if _is_plain(node) and node.inputs[0] in positive:
                 rewriter.replace_uses(node.name, rewriter[node.name].inputs[0])
                 rewriter.erase(node.name)
             positive.add(node.name)
         elif isinstance(node, Mover | AveragePool | Add) and positive.issuperset(node.inputs):
             positive.add(node.name)
     return graph.with_nodes(rewriter.nodes, rewriter.outputs)
-
-
-def _move_one(graph: AnnGraph) -> AnnGraph:
-    """Make one exchange; the same graph if there is none to make."""
-    analogue = first_layer(graph)
-    for node in graph.of_type(Relu):
-        before = graph[node.inputs[0]]
-        alone = graph.read_once(before.name)
-        if isinstance(before, MaxPool) and before.inputs[0] in analogue:
-            continue
-        if isinstance(before, Mover) and alone and _before(before, graph):
-            moved = _rectify_first(graph, before, node)
-            if moved is not graph:
-                return moved
-    for total in graph.of_type(Add):
-        moved = _rectify_joined(graph, total)
-        if moved is not graph:
-            return moved
-    for mover in graph:
-        if not isinstance(mover, Reshape | Gather):
-            continue
-        relu = graph[mover.inputs[0]]
-        if not isinstance(relu, Relu) or mover.keeps_channels(relu.shape):
-            continue
-        if graph.read_once(relu.name) and isinstance(graph[relu.inputs[0]], Sum):
-            moved = _rectify_last(graph, relu, mover)
-            if moved is not graph:
-                return moved
-    for pool in graph.of_type(MaxPool):
-        before = graph[pool.inputs[0]]
-        only = graph.read_once(before.name)
-        if isinstance(before, Relu) and only and before.inputs[0] in analogue:
-            # The population keeps the rectifier's name, and with it the name of the ONNX node.
-            first = pool.with_(inputs=before.inputs)
-            second = before.with_(inputs=(pool.name,), shape=pool.shape)
-            rewriter = Rewriter(graph)
-            rewriter.replace((before.name, pool.name), first, second)
-            return graph.with_nodes(rewriter.nodes, rewriter.outputs)
-    return graph
 
 
 def _before(mover: Mover, graph: AnnGraph) -> bool:
@@ -133,20 +141,59 @@ def _before(mover: Mover, graph: AnnGraph) -> bool:
 
 def _rectify_last(graph: AnnGraph, relu: Relu, mover: Reshape | Gather) -> AnnGraph:
     """Exchange ``relu`` then ``mover``: the move of the currents, then one rectifier."""
-    ceiling = relu.ceiling
-    if ceiling is not None:
-        spread = np.broadcast_to(per_channel(ceiling, len(relu.shape)), relu.shape).ravel()
-        index = mover.index if isinstance(mover, Gather) else np.arange(spread.size)
-        rows = np.where(index == ABSENT, np.inf, spread[index]).reshape(mover.channels, -1)
-        ceiling = rows.min(axis=1).astype(np.float32)
-        if not ((rows == ceiling[:, None]) | (rows == np.inf)).all() or np.isinf(ceiling).any():
-            return graph
+    vectors = _moved(relu, mover)
+    if vectors is None:
+        return graph
     rewriter = Rewriter(graph)
     first = mover.with_(name=rewriter.fresh(f"{relu.name}.moved"), inputs=relu.inputs)
     # The population keeps the rectifier's name, and with it the name of the ONNX node.
-    last = relu.with_(inputs=(first.name,), shape=mover.shape, ceiling=ceiling)
+    last = relu.with_(inputs=(first.name,), shape=mover.shape, **vectors)
     rewriter.replace((relu.name, mover.name), first, last)
     return graph.with_nodes(rewriter.nodes, rewriter.outputs)
+
+
+def _moved(relu: Relu, mover: Reshape | Gather) -> dict[str, FloatArray] | None:
+    """Return what a rectifier has for each channel behind a move; ``None`` where it cannot stand there.
+
+    A channel behind the move may hold values of several channels if these are rectified alike, and zeros if
+    they stay zeros.
+    """
+    index = mover.index if isinstance(mover, Gather) else np.arange(math.prod(relu.shape))
+    rows = source_channels(index, relu.shape).reshape(mover.channels, -1)
+    one = np.maximum(rows.max(axis=1), 0)  # a channel of zeros alone is rectified as any
+    read = np.where(rows == ABSENT, one[:, None], rows)
+    if (rows == ABSENT).any() and not _keeps_zero(relu):
+        return None
+    vectors = _vectors(relu)
+    if vectors:
+        together = np.concatenate([values.reshape(relu.channels, -1) for values in vectors.values()], axis=1)
+        kind = np.unique(together, axis=0, return_inverse=True)[1].ravel()
+        if (kind[read] != kind[one][:, None]).any():
+            return None
+    return {field: values[one] for field, values in vectors.items()}
+
+
+def _vectors(relu: Relu) -> dict[str, FloatArray]:
+    """Return what a rectifier has for each channel, by its field; not what all channels share."""
+    found = {field: getattr(relu, field) for field in PER_CHANNEL}
+    return {
+        field: values
+        for field, values in found.items()
+        if values is not None and len(values) == relu.channels
+    }
+
+
+def _is_plain(relu: Relu) -> bool:
+    """Whether a rectifier is ``max(x, 0)`` and nothing else."""
+    return all(getattr(relu, field) is None for field in PER_CHANNEL)
+
+
+def _keeps_zero(relu: Relu) -> bool:
+    """Whether zero stays zero in every channel."""
+    if relu.points is not None or relu.floor is not None:
+        return False
+    shift = np.float32(0) if relu.shift is None else relu.shift
+    return all(limit is None or bool((shift <= limit).all()) for limit in (relu.ceiling, relu.threshold))
 
 
 def _rectify_joined(graph: AnnGraph, total: Add) -> AnnGraph:
@@ -161,8 +208,7 @@ def _rectify_joined(graph: AnnGraph, total: Add) -> AnnGraph:
         node
         for node in relus
         if isinstance(node, Relu)
-        and node.ceiling is None
-        and node.shift is None
+        and _is_plain(node)
         and graph.read_once(node.name)
         and isinstance(graph[node.inputs[0]], Sum)
     ]
@@ -179,6 +225,8 @@ def _rectify_joined(graph: AnnGraph, total: Add) -> AnnGraph:
 
 def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
     """Exchange ``mover`` then ``relu``: a rectifier on each input, then the move under the old name."""
+    if isinstance(mover, Pad | Gather) and not _keeps_zero(relu):
+        return graph
     several = len(mover.inputs) > 1
     shapes = [graph[name].shape for name in mover.inputs]
     rectifiers: list[AnnNode] = []
@@ -186,16 +234,10 @@ def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
     start = 0
     for index, (source, shape) in enumerate(zip(mover.inputs, shapes, strict=True)):
         vectors: dict[str, FloatArray] = {}
-        for field in PER_CHANNEL:
-            vector = getattr(relu, field)
-            if vector is None:
-                continue
-            if isinstance(mover, Pad | Gather) and field == "points":
-                return graph  # zero need not stay zero
-            shared = len(vector) == 1 < relu.channels
-            if isinstance(mover, Concat) and not shared:
+        for field, vector in _vectors(relu).items():
+            if isinstance(mover, Concat):
                 vector = vector[start : start + shape[0]]
-            elif isinstance(mover, Reshape | Slice | Pad | Gather) and not shared:
+            elif isinstance(mover, Reshape | Slice | Pad | Gather):
                 if (vector != vector[:1]).any():
                     if shape[0] != relu.channels or isinstance(mover, Slice | Pad | Gather):
                         return graph

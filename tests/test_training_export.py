@@ -82,7 +82,7 @@ def test_a_conversion_counts_what_was_written(name: str, levels: int, timesteps:
     made = lowered(name, x, levels)
     proto = exported(made)
     found = convert(proto, x, Options(timesteps, threads=1))
-    assert found.artefact.metadata.pipeline.startswith("exact-max-pool,lower-quantised")
+    assert found.artefact.metadata.pipeline.startswith("exact-max-pool{leave-rounded=true},lower-quantised")
     fresh = images(12, seed=5)
     graph = found.artefact.graph
     assert max(node.neuron.levels for node in graph.of_type(snn.IntegrateFire)) == -(-levels // timesteps)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 PROPERTY = "snnc.training"
 """Where the ONNX file says how it was made."""
 
-EXACT = "exact-max-pool,lower-quantised"
+EXACT = "exact-max-pool{leave-rounded=true},lower-quantised"
 CLOSE = 1e-4
 READ_BACK_ROWS = 100
 """Rows held back on which the counts of the network that was written are compared with those trained."""
