@@ -16,6 +16,8 @@ INDICES = {
     "one": np.array([1]),
     "first": np.array(0),
     "axis": np.array([0]),
+    "second": np.array([1]),
+    "both": np.array([0, 1]),
     "pairs": np.array([-1, 2, 3, 4]),
 }
 MIXING = {
@@ -29,6 +31,9 @@ MIXING = {
     "averaged": [node("ReduceMean", "x", "m", axes=[0]), node("Relu", "m")],
     "the first of all": [node("Gather", "x first", "g", axis=0), node("Relu", "g")],
     "cut": [node("Slice", "x zero one axis", "c"), node("Relu", "c")],
+    "picked behind an axis": [node("Unsqueeze", "x axis", "u"), node("Gather", "u first", axis=1)],
+    "cut behind an axis": [node("Unsqueeze", "x axis", "u"), node("Slice", "u zero one second")],
+    "summed behind an axis": [node("Unsqueeze", "x axis", "u"), node("ReduceSum", "u both", keepdims=0)],
 }
 
 
@@ -38,6 +43,34 @@ def test_what_mixes_rows(tmp_path: Path, name: str, batch: int | str) -> None:
     path = saved(tmp_path, model(MIXING[name], [batch, 3, 4], INDICES))
     with pytest.raises(UnsupportedModelError, match=r"row|batch"):
         read_onnx(path)
+
+
+IN_FRONT = {
+    "picked": node("Gather", "u first", "v", axis=0),
+    "cut": node("Slice", "u zero one axis", "v"),
+    "summed": node("ReduceSum", "u axis", "v"),
+    "dropped": node("Squeeze", "u", "v"),
+    "repeated": node("Tile", "u thrice", "v"),
+    "expanded": node("Expand", "u wide", "v"),
+}
+
+
+@pytest.mark.parametrize("batch", ["N", 5])
+@pytest.mark.parametrize("name", IN_FRONT)
+def test_an_axis_of_length_one_in_front_of_the_rows_is_none_of_them(
+    tmp_path: Path, name: str, batch: int | str
+) -> None:
+    nodes = [node("Relu", "x", "r"), node("Unsqueeze", "r axis", "u"), IN_FRONT[name]]
+    nodes += [node("Reshape", "v whole", "w"), node("ReduceSum", "w axis", keepdims=0)]
+    constants = INDICES | {
+        "thrice": np.array([3, 1, 1, 1]),
+        "wide": np.array([3, 1, 1, 1]),
+        "whole": np.array([3 if name in ("repeated", "expanded") else 1, -1, 3, 4]),
+    }
+    source = read_onnx(saved(tmp_path, model(nodes, [batch, 3, 4], constants)))
+    x = np.random.default_rng(0).standard_normal((5, 3, 4)).astype(np.float32)
+    expected = np.maximum(x, 0).reshape(5, -1) * (3 if name in ("repeated", "expanded") else 1)
+    np.testing.assert_allclose(read_again(source, x), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(set(MIXING) - {"turned to the end"}))

@@ -27,7 +27,7 @@ from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.source.ann_session import to_onnx
 from snnc.trial import require_lowering
-from tests.onnx_models import check_equal, model, node, saved
+from tests.onnx_models import check_equal, model, node, read_again, saved
 from tests.recurrent_cells import Cell
 
 
@@ -126,6 +126,42 @@ def test_all_steps_share_their_weights(kind: str, tmp_path: Path) -> None:
     found = to_onnx(source.graph, [source.graph.output])
     weights = [tensor for tensor in found.graph.initializer if tensor.name.startswith("weight:layer0")]
     assert len(weights) == 2 * gates
+
+
+STATES = {
+    "Gather": [node("Gather", "h place", "z", axis=0)],
+    "Slice and Squeeze": [node("Slice", "h first after", "s"), node("Squeeze", "s front", "z")],
+    "Squeeze": [node("Squeeze", "h", "z")],
+    "ReduceSum": [node("ReduceSum", "h front", "z", keepdims=0)],
+}
+
+
+@pytest.mark.parametrize("batch", ["N", 5, 1])
+@pytest.mark.parametrize("how", STATES)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("place", [0, -1])
+def test_the_state_of_one_layer_is_picked(
+    kind: str, how: str, place: int, batch: int | str, tmp_path: Path
+) -> None:
+    """In front of the final state, (1, batch, hidden), stand the directions, and not the rows."""
+    cell = Cell(kind, size=4, hidden=3)
+    layer = helper.make_node(kind, ["t", "W", "R", "B"], ["", "h"], "layer")
+    layer.attribute.extend(cell.node.attribute)
+    nodes = [node("Transpose", "x", "t", perm=[1, 0, 2]), layer, *STATES[how], node("MatMul", "z V")]
+    constants = {name: cell.values[name] for name in "WRB"} | {
+        "place": np.array(place),
+        "first": np.array([place]),
+        "after": np.array([place + 1 or 2**31 - 1]),
+        "front": np.array([0]),
+        "V": np.random.default_rng(4).normal(size=(3, 2)).astype(np.float32),
+    }
+    path = saved(tmp_path, model(nodes, [batch, 4, 4], constants))
+    source = read_onnx(path)
+    x = np.random.default_rng(6).normal(size=(5, 4, 4)).astype(np.float32)
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    parts = [x[k : k + 1] for k in range(5)] if batch == 1 else [x]
+    expected = np.concatenate([np.asarray(session.run(None, {"x": part})[0]) for part in parts])
+    np.testing.assert_allclose(read_again(source, x), expected.reshape(5, 2), atol=1e-5)
 
 
 def test_a_state_may_be_an_input(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ cuts, joins or turns the axis of the rows, that is another network than the file
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
 
 import onnx
 
@@ -32,20 +33,51 @@ Sizes = list[int | str | None]
 _CURE = "keep the batch in front, and let no operation reach across it"
 
 
-def mixed_rows(model: onnx.ModelProto) -> Diagnostic | None:
+class Rows:
+    """Where the rows of a network lie in its tensors, as far as shapes tell; inferred when asked for."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Begin with a model, as :func:`snnc.frontend.simplify.simplify` returns it."""
+        self._model = model
+
+    @cached_property
+    def shapes(self) -> dict[str, Sizes]:
+        """The sizes of every tensor whose rank is known; nothing where they cannot be inferred."""
+        return _shapes(self._model)
+
+    @cached_property
+    def batch(self) -> int | str:
+        """What the batch is in these sizes: its fixed length, or :data:`ROWS`."""
+        dims = (value.type.tensor_type.shape.dim for value in self._model.graph.input)
+        return max((each[0].dim_value for each in dims if each), default=0) or ROWS
+
+    def may_lie_along(self, name: str, axis: int, rank: int) -> bool:
+        """Say whether the rows may lie along an axis that has the length 1 for one row.
+
+        They come first, unless the first axis has the length 1 for every number of rows.
+        """
+        sizes = self.shapes.get(name, [])
+        if len(sizes) != rank:
+            return axis == 0
+        if axis == 0:
+            return sizes[0] != 1
+        return sizes[axis] == self.batch or (sizes[0] == 1 and not isinstance(sizes[axis], int))
+
+
+def mixed_rows(model: onnx.ModelProto, rows: Rows) -> Diagnostic | None:
     """Find the first operation that mixes rows, as far as shapes tell.
 
     Args:
         model: as :func:`snnc.frontend.simplify.simplify` returns it; the first axis of each input is the
             batch, free or larger than 1.
+        rows: of this model.
     """
-    shapes = _shapes(model)
+    shapes = rows.shapes
     if not shapes:
         unknown = (node for node in model.graph.node if node.op_type in (*RECURRENT, "Scan"))
         return next(map(_along_rows, unknown), None)
     stored = {tensor.name for tensor in model.graph.initializer}
-    sizes = [value.type.tensor_type.shape.dim[0].dim_value for value in model.graph.input]
-    batch = max(sizes) if max(sizes) > 0 else ROWS
+    batch = rows.batch
     for node in model.graph.node:
         if node.op_type in RECURRENT and _follows_rows(node, shapes, batch):
             return _along_rows(node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -54,6 +54,11 @@ Value = View | Constant | Comparison | Limited
 """What an ONNX tensor is while a model is read: a view of a node, a constant, or what only Where reads."""
 
 
+def _in_front(name: str, axis: int, rank: int) -> bool:
+    """Say where the rows lie of a tensor of which nothing is known."""
+    return axis == 0
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """An operation on at least one tensor that depends on the network's input.
@@ -70,6 +75,7 @@ class Call:
         scales: for each input the numbers, one per element, of which its elements are integer multiples;
             ``None`` where nothing says so.
         softmax_scale: the least factor by which softmaxes scale the first output; 0 where others read it.
+        rows_along: as :meth:`snnc.frontend.batch.Rows.may_lie_along`.
     """
 
     proto: onnx.NodeProto
@@ -82,6 +88,7 @@ class Call:
     codes: tuple[Codes | None, ...] = ()
     scales: tuple[FloatArray | None, ...] = ()
     softmax_scale: float = 0.0
+    rows_along: Callable[[str, int, int], bool] = _in_front
 
     @property
     def origin(self) -> str:
@@ -235,6 +242,13 @@ class Call:
         if len(set(found)) < len(found):
             self.refuse(f"names an axis twice: {tuple(axes)}", "export the model again")
         return found
+
+    def may_be_batch(self, axis: int) -> bool:
+        """Say whether an axis of the first input may be the batch, which has the length 1 here."""
+        shape = self.view().shape
+        if self.batch == 1 or shape[axis] != 1:
+            return False
+        return self.rows_along(self.proto.input[0], axis, len(shape))
 
     def only_output(self) -> None:
         """Refuse a second output that something reads: indices, masks, training statistics.

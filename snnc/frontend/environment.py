@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from snnc.diagnostics import Diagnostic
+from snnc.frontend.batch import Rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Value
 from snnc.frontend.quantised.codes import Codes
@@ -33,6 +34,7 @@ class Environment:
     Attributes:
         where: the file, for messages.
         signature: what the ONNX model says.
+        rows: where the rows of a batch lie.
         opset: version of the default domain.
         builder: the network in the making.
         values: every tensor that is known, by name.
@@ -46,11 +48,17 @@ class Environment:
     """
 
     def __init__(
-        self, where: str, signature: Signature, builder: GraphBuilder, constants: Mapping[str, Constant]
+        self,
+        where: str,
+        signature: Signature,
+        rows: Rows,
+        builder: GraphBuilder,
+        constants: Mapping[str, Constant],
     ) -> None:
         """Begin with the constants of the file."""
         self.where = where
         self.signature = signature
+        self.rows = rows
         self.opset = signature.opset
         self.builder = builder
         self.values: dict[str, Tensor] = dict(constants)

@@ -198,7 +198,7 @@ def reduced_axes(call: Call, since: int) -> tuple[int, ...] | None:
     reduced = call.axes(axes, len(shape))
     if not shape:  # one number
         return None
-    if 0 in reduced and shape[0] == 1 != call.batch:  # a free batch is not of length 1
+    if any(map(call.may_be_batch, reduced)):
         call.refuse("reduces the batch axis, which mixes rows", "reduce other axes only")
     if call.batch != 1 and shape[0] != 1:
         # What stands before the batch moves it to another axis, which has the length 1 here as well.

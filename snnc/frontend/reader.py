@@ -18,7 +18,7 @@ import onnx
 from snnc.diagnostics import QUANTISED_GRAPH, UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.frontend.advice import advice
 from snnc.frontend.attention import attention, is_attention
-from snnc.frontend.batch import mixed_rows
+from snnc.frontend.batch import Rows, mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call
 from snnc.frontend.constant_folding import ConstantFolder
@@ -88,11 +88,12 @@ def read_graph(
         unsupported = _unsupported(model.graph.node, stored)
         return None, (*problems, *named(unsupported, find_patterns(model.graph)))
     constants = constants_of(model.graph, where)
-    layouts = _layouts(model, where, signature, constants)
-    known = Environment(where, signature, GraphBuilder(layouts), constants)
+    rows = Rows(model)
+    layouts = _layouts(model, where, signature, rows, constants)
+    known = Environment(where, signature, rows, GraphBuilder(layouts), constants)
     graph, given = _Reader(model, known).read(name)
     problems += named(known.problems, find_patterns(model.graph))
-    if not problems and signature.batch != 1 and (mixed := mixed_rows(model)) is not None:
+    if not problems and signature.batch != 1 and (mixed := mixed_rows(model, rows)) is not None:
         problems.append(mixed)
     if graph is None and not problems:
         message = "the outputs cannot be followed through the network"
@@ -127,7 +128,11 @@ def _not_supported(node: onnx.NodeProto) -> Diagnostic:
 
 
 def _layouts(
-    model: onnx.ModelProto, where: str, signature: Signature, constants: Mapping[str, Constant]
+    model: onnx.ModelProto,
+    where: str,
+    signature: Signature,
+    rows: Rows,
+    constants: Mapping[str, Constant],
 ) -> dict[str, InputLayout]:
     """Find the layout of each input that the first convolution, pooling or dense layer behind it wants."""
     layouts = {
@@ -136,7 +141,7 @@ def _layouts(
     pending = frozenset(layouts)
     while pending:
         builder = GraphBuilder(layouts, pending)
-        _Reader(model, Environment(where, signature, builder, constants)).read("probe")
+        _Reader(model, Environment(where, signature, rows, builder, constants)).read("probe")
         found = builder.wanted
         for name in pending if found is None else {found[0]}:
             wanted = None if found is None else found[1]
@@ -285,6 +290,7 @@ class _Reader:
             operands=aligned(node, known, env.opset),
             builder=env.builder,
             batch=env.signature.batch,
+            rows_along=env.rows.may_lie_along,
             readers=tuple(tuple(env.readers.get(name, ())) for name in node.output),
             whole=bool(env.whole.intersection(node.input)),
             codes=tuple(env.codes.get(name) for name in node.input),

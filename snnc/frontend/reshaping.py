@@ -115,8 +115,8 @@ def squeeze(call: Call) -> View:
     view = call.view()
     axes = call.sizes("axes", 1, 13)
     if axes is None:
-        first = 0 if call.batch == 1 else 1  # a free batch is not of length 1
-        axes = tuple(axis for axis, n in enumerate(view.shape) if n == 1 and axis >= first)
+        # A batch of other lengths than 1 stays.
+        axes = tuple(axis for axis, n in enumerate(view.shape) if n == 1 and not call.may_be_batch(axis))
     gone = call.axes(axes, len(view.shape))
     if any(view.shape[axis] != 1 for axis in gone):
         call.refuse(f"the axes {axes} of the shape {view.shape} are longer than 1", "export again")
@@ -162,7 +162,9 @@ def tile(call: Call) -> View:
 
 def _require_one_batch(call: Call, view: View, result: tuple[int, ...]) -> None:
     """Refuse to repeat the batch, which is of length 1 here and of any length when the network runs."""
-    if call.batch != 1 and len(result) == len(view.shape) and view.shape[0] == 1 != result[0]:
+    if len(result) > len(view.shape):
+        return
+    if any(n != 1 and call.may_be_batch(axis) for axis, n in enumerate(result)):
         call.refuse("repeats the batch", "repeat other axes only")
 
 
@@ -178,7 +180,7 @@ def slice_(call: Call) -> View:
     for axis, start, end, step in zip(call.axes(axes, len(cut)), starts, ends, steps, strict=True):
         n = view.shape[axis]
         every = step == 1 and start == 0 and end >= (call.batch or WITHOUT_END)
-        if axis == 0 and n == 1 != call.batch and not every:
+        if not every and call.may_be_batch(axis):
             call.refuse("takes a part of the batch, so that rows mix", "keep every row")
         # Backwards, an end before the first element means "to the front", which Python writes as None.
         stop = None if step < 0 and end < -n else end
@@ -195,7 +197,7 @@ def gather(call: Call) -> View:
     axis = call.axis(call.integer("axis", 0), len(view.shape))
     if indices.size and (indices.min() < -view.shape[axis] or indices.max() >= view.shape[axis]):
         call.refuse(f"an index lies outside the {view.shape[axis]} positions of axis {axis}", "export again")
-    if axis == 0 and view.shape[0] == 1 != call.batch:
+    if call.may_be_batch(axis):
         call.refuse("picks from the batch, so that rows mix", "keep every row")
     return _part(call, view, np.take(view.index, indices, axis=axis))
 
