@@ -221,3 +221,31 @@ def test_other_values_for_whole_numbers_without_a_host() -> None:
         made.encode(x + 0.5)
     with pytest.raises(InputError, match="'count' takes int32, and other values are among the rows"):
         convert(model, x + 0.5, OPTIONS)
+
+
+@pytest.mark.parametrize("host", ["edges", "any"])
+def test_a_map_of_classes_is_named_with_its_cure(host: str, tmp_path: Path) -> None:
+    """As skl2onnx puts it behind a classifier: no runtime takes its output for a tensor."""
+    zipped = node("ZipMap", ["p"], ["out"], name="zip", domain="ai.onnx.ml", classlabels_int64s=range(5))
+    model = network([zipped])
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    numbers = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    kind = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, numbers))
+    model.graph.output[0].CopyFrom(helper.make_value_info("out", kind))
+    onnx.save(model, tmp_path / "n.onnx")
+    with pytest.raises(UnsupportedModelError) as caught:
+        convert(tmp_path / "n.onnx", rows(64), Options(4, "fast", threads=1, host=host))
+    (found,) = caught.value.diagnostics
+    assert (found.node, "ZipMap" in found.message) == ("zip", True)
+    assert "onnxruntime" not in found.message
+    assert "options={'zipmap': False}" in found.help
+    assert "--keep-output" in found.help
+
+
+def test_an_output_that_is_a_sequence_is_named(tmp_path: Path) -> None:
+    model = network([node("SplitToSequence", ["p"], ["out"], name="parts", axis=1)])
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    model.graph.output[0].CopyFrom(helper.make_value_info("out", kind))
+    onnx.save(model, tmp_path / "n.onnx")
+    with pytest.raises(UnsupportedModelError, match="makes the output 'out' a sequence"):
+        convert(tmp_path / "n.onnx", rows(64), OPTIONS)

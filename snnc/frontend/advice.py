@@ -15,12 +15,15 @@ _ADVICE: dict[str, str] = {
     "LRN": NORM,
     **dict.fromkeys(("Loop", "Scan", "SequenceAt"), _RECURRENT),
     "RotaryEmbedding": ATTENTION,
-    **dict.fromkeys(("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "ZipMap"), _CUT),
+    **dict.fromkeys(("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression"), _CUT),
     **dict.fromkeys(
         ("MaxUnpool",),
         "only networks whose maps keep their size or shrink are supported",
     ),
     "If": "export the model in evaluation mode with fixed shapes, so that no branch is left",
+    "ZipMap": (
+        "export without it, by options={'zipmap': False} of skl2onnx, or keep another output by --keep-output"
+    ),
     "LpPool": "use AveragePool or MaxPool",
 }  # fmt: skip
 
@@ -39,15 +42,18 @@ def is_quantised(operator: str) -> bool:
     return operator in _QUANTISED
 
 
+def special_advice(operator: str) -> str:
+    """Return what to do about one operator in particular; empty where nothing is known."""
+    return _ADVICE.get(operator, "")
+
+
 def advice(operator: str, domain: str) -> tuple[Code, str, str]:
     """Return code, message and cure for an operator that cannot be read."""
     if is_quantised(operator):
         return QUANTISED_GRAPH, f"{operator} belongs to a quantised network", _FLOAT
     if domain:
-        return (
-            UNSUPPORTED_OPERATOR,
-            f"the operator {operator} of the domain {domain!r} is not supported",
-            "export with the standard operators, without a runtime's own optimisations",
-        )
-    cure = _ADVICE.get(operator, "`snnc ops` lists the supported operators")
-    return UNSUPPORTED_OPERATOR, f"the operator {operator} is not supported", cure
+        told = f"the operator {operator} of the domain {domain!r} is not supported"
+        cure = "export with the standard operators, without a runtime's own optimisations"
+    else:
+        told, cure = f"the operator {operator} is not supported", "`snnc ops` lists the supported operators"
+    return UNSUPPORTED_OPERATOR, told, special_advice(operator) or cure

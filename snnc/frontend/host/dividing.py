@@ -18,7 +18,7 @@ from snnc.diagnostics import (
     Severity,
 )
 from snnc.errors import InputError, UnsupportedModelError
-from snnc.frontend.advice import is_quantised
+from snnc.frontend.advice import is_quantised, special_advice
 from snnc.frontend.host.cutting import body_of, cut, ports, segments_by_entry
 from snnc.frontend.host.macs import is_counted
 from snnc.frontend.host.partition import (
@@ -145,6 +145,19 @@ def _is_judged(model: onnx.ModelProto, diagnostics: Iterable[Diagnostic]) -> boo
     )
 
 
+def _no_tensors(model: onnx.ModelProto, wiring: Wiring) -> tuple[Diagnostic, ...]:
+    """Return a finding for each output that is a sequence or a map, which the host does not give either."""
+    found = []
+    for value in model.graph.output:
+        kind = str(value.type.WhichOneof("value") or "").removesuffix("_type")
+        if kind in ("sequence", "map", "optional") and value.name in wiring.makers:
+            maker = wiring.nodes[wiring.makers[value.name]]
+            message = f"{maker.op_type} makes the output {value.name!r} a {kind}, and outputs are tensors"
+            cure = special_advice(maker.op_type) or "keep another output by --keep-output"
+            found.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, label(maker), cure))
+    return tuple(found)
+
+
 def _has_islands(
     model: onnx.ModelProto, name: str, where: str, check: Check, diagnostics: Iterable[Diagnostic]
 ) -> bool:
@@ -255,6 +268,8 @@ class _Divided:
         for value in self.model.graph.input:
             if value.name not in self.wiring.tensors.rows:
                 return f"the input {value.name!r} has no entry per row in front, or a size that is not known"
+        if others := _no_tensors(self.model, self.wiring):
+            raise UnsupportedModelError("", others)
         for value in self.model.graph.output:
             known = value.name in self.wiring.tensors.shapes
             if known and self.wiring.tensors.batch is None and value.name not in self.wiring.tensors.rows:
