@@ -34,9 +34,11 @@ def make_golden(artefact: Artefact, rows: Given = None) -> Golden:
     Raises:
         InputError: there are none, or they do not fit the network.
     """
-    if rows is not None and not len(rows):
-        raise InputError("no rows for the golden vectors: give at least one")
     graph = artefact.graph
+    if rows is not None:
+        rows = joined(arrays_by_name(rows, tuple(artefact.takes), graph.name))
+        if not len(rows):
+            raise InputError("no rows for the golden vectors: give at least one")
     if rows is None:
         x = joined(
             {node.name: _structured(node, 20 + k, graph.timesteps) for k, node in enumerate(graph.encoders)}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import snnc
 from snnc.adaptation import Options, adapt
@@ -24,6 +25,7 @@ from snnc.simulation.latents import counts_at
 from snnc.simulation.protocol import RecordOptions
 from tests import quadrants
 from tests.c99_bundles import SANE, STRICT
+from tests.onnx_models import node
 from tests.spiking_graphs import random_graph, random_inputs
 from tests.test_adapt import SIMULATOR, pairs
 
@@ -61,6 +63,40 @@ def test_random_networks_learn_the_same(seed: int, tmp_path: Path) -> None:
     if found is None:
         pytest.skip("more than sums lies between population and classifier")
     learn_in_c(deploy(artefact, C99(), tmp_path / "bundle").directory)
+
+
+@needs_gcc
+def test_networks_of_two_inputs_learn_the_same(tmp_path: Path) -> None:
+    """The self-test of learning gives the network every input, as the one of inference does."""
+    random = np.random.default_rng(0)
+    constants = {
+        "v": random.standard_normal((12, 8)).astype(np.float32),
+        "w": random.standard_normal((8, 3)).astype(np.float32),
+    }
+    nodes = [
+        node("Concat", "a b", "c", axis=1),
+        node("MatMul", "c v", "s"),
+        node("Relu", "s", "r"),
+        node("MatMul", "r w", "y"),
+    ]
+    sizes = {"a": 8, "b": 4}
+    graph = helper.make_graph(
+        nodes,
+        "two",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", n]) for name, n in sizes.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    rows = {name: random.standard_normal((40, n)).astype(np.float32) for name, n in sizes.items()}
+    network = snnc.convert(
+        model.SerializeToString(), rows, timesteps=2, preset="fast", task="classes", threads=1
+    )
+    assert learner(network) is not None
+    bundle = deploy(network, C99(), tmp_path / "bundle", rows=rows).directory
+    assert "snnc_infer(&state, q0, q1, " in (bundle / "README.md").read_text(encoding="utf-8")
+    learn_in_c(bundle)
+    assert verify(bundle).verdict is not None
 
 
 def test_the_table_leads_to_the_counts_at_the_cut() -> None:

@@ -152,7 +152,7 @@ class C99:
         told = guide(graph, taken, most, facts["fit"], self.layout) + look_up_guide(found)
         if learning is not None:
             arguments = LAYOUTS[self.layout].arguments(LEARN_PROGRAM, SOURCE, LEARN_SOURCE)
-            told += learning_guide(learning, arguments)
+            told += learning_guide(learning, graph, arguments)
         return Emission(told, facts)
 
     def verify(self, directory: Path, golden: Golden) -> VerificationResult:
@@ -193,8 +193,7 @@ class C99:
             ]
             compiled = run(command, MOST_SECONDS, folder)
             if compiled.returncode:
-                first = compiled.stderr.strip().partition("\n")[0]
-                raise UsageError(f"{compiler[0]} does not compile it: {first}; name another one by CC")
+                raise _uncompiled(compiler, compiled.stderr)
             result = run([str(built)], MOST_SECONDS, folder)
             learned = learner(artefact) is None or _learned(compiler, folder, LAYOUTS[layout])
             version = run([*compiler, "--version"], MOST_SECONDS, folder).stdout.partition("\n")[0].strip()
@@ -251,8 +250,7 @@ def _learned(compiler: Sequence[str], folder: Path, layout: Layout) -> bool:
     command = [*compiler, *FLAGS, "-DSNNC_LEARN_GRAM", *arguments, "-o", built.name]
     compiled = run(command, MOST_SECONDS, folder)
     if compiled.returncode:
-        first = compiled.stderr.strip().partition("\n")[0]
-        raise UsageError(f"{compiler[0]} does not compile it: {first}; name another one by CC")
+        raise _uncompiled(compiler, compiled.stderr)
     result = run([str(built)], MOST_SECONDS, folder)
     return result.returncode == 0 and result.stdout.splitlines()[-1:] == ["PASSED"]
 
@@ -272,6 +270,13 @@ def _as_written_by(texts: Mapping[str, str], version: object) -> dict[str, str]:
         name: text.replace(MADE_BY.format(__version__), MADE_BY.format(version))
         for name, text in texts.items()
     }
+
+
+def _uncompiled(compiler: Sequence[str], told: str) -> UsageError:
+    """Return what is said where a compiler refuses the program: its first error, not where that stands."""
+    lines = told.strip().splitlines() or [""]
+    first = next((line for line in lines if "error" in line), lines[0])
+    return UsageError(f"{compiler[0]} does not compile it: {first}; name another one by CC")
 
 
 def _compiler() -> list[str]:

@@ -24,8 +24,8 @@ from snnc.backends.c99.learning_templates import (
 )
 from snnc.backends.c99.ports import c_index
 from snnc.backends.c99.program import Extent
-from snnc.backends.c99.selftest import OFFSET, PRIME, fnv
-from snnc.backends.c99.source import HEADER, array, comment
+from snnc.backends.c99.selftest import OFFSET, PRIME, fnv, golden_inputs
+from snnc.backends.c99.source import HEADER, array, comment, sides
 from snnc.backends.c99.widths import Width, longest
 from snnc.errors import InputError, UsageError
 from snnc.ir.bounds import count_bounds
@@ -243,6 +243,7 @@ def _program(found: Learner, graph: SnnGraph, golden: Golden) -> str:
     return Template(LEARN_PROGRAM_TEXT).substitute(
         name=comment(graph.name),
         header=LEARN_HEADER,
+        inputs=golden_inputs(graph),
         offset=OFFSET,
         prime=PRIME,
         classes=min(GOLDEN_CLASSES, found.classes),
@@ -254,14 +255,16 @@ def _program(found: Learner, graph: SnnGraph, golden: Golden) -> str:
     )
 
 
-def guide(found: Learner, arguments: Sequence[str]) -> str:
+def guide(found: Learner, graph: SnnGraph, arguments: Sequence[str]) -> str:
     """Return what an integrator has to know of learning.
 
     Args:
         found: what is learned.
+        graph: the network.
         arguments: by which a compiler builds the program that compares it.
     """
     plain, gram = found.memory()
+    given = ", ".join(port.argument for port in sides(graph)[0])
     before = "Nothing was learned before"
     if found.known is not None:
         before = (
@@ -279,10 +282,10 @@ and without allocation: the caller keeps a `snnc_learner`.
 SNNC_STATE_SECTION static snnc_learner learner;
 
 snnc_learn_begin(&learner);
-snnc_infer(&state, q, SNNC_TIMESTEPS, y);
+snnc_infer(&state, {given}, SNNC_TIMESTEPS, y);
 snnc_learn(&learner, &state, label); /* as often as there are rows; 0: out of range, or too many rows */
 snnc_learn_prototypes(&learner);     /* int8 weights from the sums; 0: a class has silent rows alone */
-snnc_infer(&state, q, SNNC_TIMESTEPS, y);
+snnc_infer(&state, {given}, SNNC_TIMESTEPS, y);
 int32_t answer = snnc_learned_class(&learner, &state);
 ```
 

@@ -252,7 +252,7 @@ int main(void)
     int wrong = 0;
     snnc_learn_begin(&learner);
     for (int32_t row = 0; row < GOLDEN_ROWS; row++) {
-        wrong += !snnc_infer(&state, golden_q + row * SNNC_INPUTS, SNNC_TIMESTEPS, y);
+        wrong += !snnc_infer(&state, $inputs, SNNC_TIMESTEPS, y);
         wrong += !snnc_learn(&learner, &state, row % $classes);
     }
     wrong += snnc_learn(&learner, &state, -1) + snnc_learn(&learner, &state, SNNC_LEARN_CLASSES);
@@ -261,7 +261,7 @@ int main(void)
         wrong++;
     }
     for (int32_t row = 0; row < GOLDEN_ROWS && $expected > 0; row++) {
-        wrong += !snnc_infer(&state, golden_q + row * SNNC_INPUTS, SNNC_TIMESTEPS, y);
+        wrong += !snnc_infer(&state, $inputs, SNNC_TIMESTEPS, y);
         answers = hashed(answers, snnc_learned_class(&learner, &state));
     }
     for (int32_t label = 0; label < SNNC_LEARN_CLASSES; label++) {

@@ -51,6 +51,16 @@ def _numbered(letter: str, rows: Rows) -> list[tuple[str, IntArray]]:
     return [(f"{letter}{number}", array) for number, array in enumerate(rows.arrays.values())]
 
 
+def golden_inputs(graph: SnnGraph) -> str:
+    """Return the arguments by which C gives a golden ``row`` to the network, input by input."""
+    return ", ".join(
+        f"golden_{port.argument} + row * SNNC_INPUTS{port.suffix}"
+        + (" * SNNC_TIMESTEPS" if port.frames else "")
+        for port in ports(graph).values()
+        if isinstance(port.node, Encode)
+    )
+
+
 def program(graph: SnnGraph, golden: Golden, lowered: Program) -> str:
     """Return the program. Potentials that are not kept are not compared: counts determine them."""
     number = c_index(graph)
@@ -74,16 +84,11 @@ def program(graph: SnnGraph, golden: Golden, lowered: Program) -> str:
             reports.append(
                 f'    wrong += differs("{what} of {comment(node.name)}", hash[{slot}], {digest}u);'
             )
-    given, results = [], []
-    arrays, compared = [], []
+    results, arrays, compared = [], [], []
     for port in ports(graph).values():
-        name, size = (
-            port.argument,
-            f"SNNC_{'INPUTS' if isinstance(port.node, Encode) else 'OUTPUTS'}{port.suffix}",
-        )
         if isinstance(port.node, Encode):
-            given.append(f"golden_{name} + row * {size}{' * SNNC_TIMESTEPS' if port.frames else ''}")
             continue
+        name, size = port.argument, f"SNNC_OUTPUTS{port.suffix}"
         results.append(name)
         large = "" if has_classes(graph) else "static "  # a map may be too large for a stack
         arrays.append(f"    {large}int32_t {name}[{size}];")
@@ -132,7 +137,7 @@ int main(void)
         hash[i] = {OFFSET}u;
     }}
     for (int32_t row = 0; row < GOLDEN_ROWS; row++) {{
-        int same = (int)snnc_infer(&state, {", ".join(given)}, SNNC_TIMESTEPS, {", ".join(results)});
+        int same = (int)snnc_infer(&state, {golden_inputs(graph)}, SNNC_TIMESTEPS, {", ".join(results)});
 {chr(10).join(compared)}
 {printed}
         wrong += !same;
