@@ -16,6 +16,7 @@ from snnc.diagnostics import TARGET_LIMIT, Diagnostic
 from snnc.errors import ArtefactError, GateError, InputError, InternalError, TargetError, UsageError
 from snnc.ir.batch import Given
 from snnc.ir.snn import SnnGraph
+from snnc.metrics.task import SIGMOID
 from snnc.simulation.targets import (
     Backend,
     Bundle,
@@ -270,6 +271,9 @@ def _outputs(content: manifest.Json) -> str:
         summed = "a potential that leaks, after the last step" if leaky else "summed over all steps"
         over = "" if leaky else " / T"
         told = classes if len(output["shape"]) == 1 and "gain" not in output else " Channels first. Values:"
+        if (behind := output.get("behind")) is not None:  # spikes compute it
+            half = ", of which\n  a decision says yes above 0.5" if behind == SIGMOID else ""
+            told = f" Channels first. Values\n  behind the source's {behind}{half}:"
         lines.append(f"- Output{which}: {shape} int32, `y`, {summed}.{told} `y * {factor}{over}`{where}.")
     return "\n".join(lines)
 

@@ -137,7 +137,7 @@ def _interface(artefact: Artefact) -> Json:
     """Return what goes in and comes out; ``inputs`` and ``outputs`` by name where there are several."""
     graph = artefact.graph
     inputs = {node.name: _input(artefact, node) for node in graph.encoders}
-    outputs = {name: _output(node) for name, node in graph.readouts.items()}
+    outputs = {name: _output(artefact, name, node) for name, node in graph.readouts.items()}
     if len(inputs) == len(outputs) == 1:
         return {"input": next(iter(inputs.values())), "output": next(iter(outputs.values()))}
     return {
@@ -169,13 +169,16 @@ def _layout(artefact: Artefact, name: str) -> Json | None:
     return artefact.layouts[name].as_dict()
 
 
-def _output(node: Readout) -> Json:
+def _output(artefact: Artefact, name: str, node: Readout) -> Json:
     found: Json = {
         "y": "int32, the read-out after all steps; the class is its arg max, the lowest index on ties",
         "shape": list(node.shape),
         "scale": node.scale,
         "logits": "y * scale / T, float32",
     }
+    if artefact.host is None and artefact.source_ends[name] and not artefact.ends[name]:
+        found["behind"] = artefact.source_ends[name]  # spikes compute it
+        found["y"] = "int32, the read-out after all steps"
     if len(node.shape) > 1:
         found["y"] = "int32, the read-out after all steps, channels first"
     if node.gain is not None:

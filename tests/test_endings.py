@@ -12,7 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import snnc
-from snnc.analysis.endings import computes_end
+from snnc.backends import load_backend
+from snnc.backends.deployment import deploy
+from snnc.metrics.ending import computes_end
 from tests.detectors import told
 
 ROWS = 160
@@ -41,10 +43,18 @@ def network(path: Path, end: str) -> Path:
             helper.make_node("Flatten", ["b"], ["f"]),
             helper.make_node("Sigmoid", ["f"], ["y"]),
         ]
+    elif end == "classes":
+        shape = ["n", 3]
+        nodes += [
+            helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+            helper.make_node("Conv", ["p", "v"], ["b"]),
+            helper.make_node("Flatten", ["b"], ["f"]),
+            helper.make_node("Softmax", ["f"], ["y"]),
+        ]
     else:
         nodes.append(helper.make_node("Conv", ["r", "v"], ["b"]))
         nodes.append(helper.make_node(end, ["b"], ["y"]))
-        if end == "Softmax":
+        if end != "Sigmoid":
             nodes[-1].attribute.append(helper.make_attribute("axis", 1))
     graph = helper.make_graph(
         nodes,
@@ -100,3 +110,78 @@ def test_a_decision_behind_a_sigmoid_of_spikes(tmp_path: Path, capsys: pytest.Ca
         capsys, "eval", artefact, "--data", tmp_path / "rows.npz", "--threads", "1", "--task", "binary"
     )
     assert found["top1"] > 0.9
+
+
+@pytest.mark.parametrize("end", ["Softmax", "Sigmoid"])
+def test_an_artefact_leaves_out_no_end_that_spikes_compute(
+    end: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever asks which activation is left out is not told to apply one a second time."""
+    path, artefact, x = made(tmp_path, end, "none")
+    ours = snnc.load(artefact)
+    assert (ours.ends, ours.source_ends) == ({"y": ""}, {"y": end})
+    (output,) = told(capsys, "inspect", artefact)["outputs"]
+    assert (output["ends"], output["left_out"]) == (end, None)
+    bundle = deploy(ours, load_backend("c99"), tmp_path / "bundle", rows=x)
+    assert f"behind the source's {end}" in (bundle.directory / "README.md").read_text(encoding="utf-8")
+    np.savez(tmp_path / "x.npz", x=x)
+    found = told(capsys, "compare", path, artefact, "--data", tmp_path / "x.npz", "--threads", "1")
+    (spiking,) = ours.decode(snnc.simulate(ours, x, threads=1), x).values()
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    source = np.asarray(session.run(None, {"x": x})[0], np.float64)
+    expected = 10 * np.log10(np.square(source).sum() / np.square(spiking - source).sum())
+    assert found["metrics"]["sqnr"]["value"] == pytest.approx(expected, abs=1e-2)
+    assert expected > 20
+
+
+@pytest.mark.parametrize("host", ["none", "edges"])
+def test_a_softmax_of_classes_stays_left_out(host: str, tmp_path: Path) -> None:
+    """It keeps the order of the scores; :meth:`snnc.artefact.Artefact.decode` gives what lies before it."""
+    _, artefact, _ = made(tmp_path, "classes", host)
+    ours = snnc.load(artefact)
+    assert ours.host is None
+    assert (ours.ends, ours.source_ends) == ({"y": "Softmax"}, {"y": "Softmax"})
+
+
+def test_the_host_leaves_nothing_out(tmp_path: Path) -> None:
+    """The logarithm of a softmax over channels is no function of counts: ordinary ONNX computes it."""
+    _, artefact, x = made(tmp_path, "LogSoftmax", "edges")
+    ours = snnc.load(artefact)
+    assert ours.host is not None
+    assert (ours.ends, ours.source_ends) == ({"y": ""}, {"y": "LogSoftmax"})
+    (spiking,) = ours.decode(snnc.simulate(ours, x, threads=1), x).values()
+    np.testing.assert_allclose(np.exp(spiking).sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_curve_judges_what_spikes_have_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, artefact, x = made(tmp_path, "Softmax", "none")
+    np.savez(tmp_path / "x.npz", x=x)
+    asked = ("--data", tmp_path / "x.npz", "--threads", "1", "--source", path)
+    found = told(capsys, "report", artefact, *asked, "--curve", "1")["accuracy_against_timesteps"]
+    (point,) = found["this_artefact"]
+    assert point["r2"] > 0.9
+
+
+def test_a_run_decides_at_a_half_behind_a_sigmoid_of_spikes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, artefact, x = made(tmp_path, "binary", "none")
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    y = (np.asarray(session.run(None, {"x": x})[0]).ravel() > 0.5).astype(np.int64)
+    np.savez(tmp_path / "rows.npz", x=x)
+    asked = ("--input", tmp_path / "rows.npz", "--output", tmp_path / "y.npy", "--threads", "1")
+    found = told(capsys, "run", artefact, *asked)
+    assert np.mean(np.array(found["classes"]) == y) > 0.9
+
+
+def test_one_output_is_compared_by_its_numbers_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, artefact, x = made(tmp_path, "binary", "none")
+    np.savez(tmp_path / "x.npz", x=x)
+    text = told(capsys, "compare", path, artefact, "--data", tmp_path / "x.npz", "--threads", "1")["text"]
+    assert "Their answers agree on" in text
+    assert "sqnr" in text
+    assert ": ." not in text

@@ -55,7 +55,7 @@ def evaluate_artefact(
         timesteps=timesteps,
         source=source,
         task=stored_tasks(artefact) if task is None else task,
-        ends=artefact.ends,
+        ends=artefact.source_ends,
         metrics=metrics,
         layouts=artefact.output_layouts,
         progress=progress,

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnc.analysis.answers import Source, answers_of_run
-from snnc.analysis.endings import computes_end
 from snnc.analysis.scores import Answers, Reduced, wants_values
 from snnc.errors import InternalError, UsageError
 from snnc.ir.batch import Rows
 from snnc.ir.graph import NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import SnnGraph
+from snnc.metrics.ending import computes_end
 from snnc.metrics.outputs import Asked, Labels, metrics_by_output, recognise_outputs
 from snnc.metrics.task import Outputs, Task, threshold_of
 from snnc.simulation.protocol import Activity, RecordOptions, Simulator

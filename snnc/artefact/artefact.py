@@ -28,6 +28,7 @@ from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.ir.segments import split
 from snnc.ir.snn import Encode, IntegrateFire, Presented, SnnGraph
+from snnc.metrics.ending import computes_end
 from snnc.simulation.protocol import Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.finish import Finish
@@ -191,8 +192,9 @@ class Artefact:
     def decode(self, trace: Trace, x: Given | None = None) -> dict[str, NDArray[Any]]:
         """Return what a run answered, by output, in the source network's units and layout.
 
-        Values are those before a final softmax or sigmoid, which spiking networks leave out; where the host
-        keeps a part of the network, they are the source's outputs.
+        Values are those before a final softmax or sigmoid that the spiking network leaves out, which
+        :attr:`ends` names. One that spikes compute is among them, as a softmax along an axis of a map is; and
+        where the host keeps a part of the network, they are the source's outputs.
 
         Args:
             trace: of this artefact's network.
@@ -294,9 +296,20 @@ class Artefact:
                 "output: convert the network without its last transpose"
             )
 
-    @property
+    @cached_property
     def ends(self) -> dict[str, str]:
-        """The softmax or sigmoid that the spiking network leaves out of each output, as ONNX operators."""
+        """The softmax or sigmoid that :meth:`decode` leaves out of each output, as ONNX operators.
+
+        Empty where the source has none, and where spikes or ordinary ONNX compute it.
+        """
+        if self.host is not None:
+            return dict.fromkeys(self.source_ends, "")
+        found = self.source_ends.items()
+        return {name: "" if computes_end(self.graph, name, end) else end for name, end in found}
+
+    @property
+    def source_ends(self) -> dict[str, str]:
+        """The softmax or sigmoid that the source ends each output with, whoever computes it."""
         if self.host is not None:
             return {port.name: self.host.activations.get(port.name, "") for port in self.host.outputs}
         if len(self.graph.outputs) == 1:

@@ -63,8 +63,8 @@ class Metadata:
         classes: names of the classes, in order; empty if unknown.
         task: what the outputs are, where one word says it of all, a value of :class:`snnc.metrics.Task`;
             empty where it was not evident, and in files from before it was asked.
-        ends: the softmax or sigmoid that the source network ends with and the spiking network leaves out, as
-            an ONNX operator; empty for none, and in such files.
+        ends: the softmax or sigmoid that the source network ends with, as an ONNX operator, whoever computes
+            it; empty for none, and in such files. :attr:`snnc.artefact.Artefact.ends` tells what is left out.
         host: what of the source runs as ordinary ONNX, see :meth:`snnc.source.host.Host.as_dict`; ``None``
             for nothing.
         adaptation: what was learned after the conversion, see :mod:`snnc.artefact.adaptations`; ``None``

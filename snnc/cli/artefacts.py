@@ -125,7 +125,8 @@ def exits_of(
     if artefact.host is not None:
         raise UsageError("a part of this artefact runs behind the spikes: leave out --exit-confidence")
     given = stored_tasks(artefact) if task is None else task
-    outputs = recognise_outputs(artefact.gives, rows=len(x), labels=labels, ends=artefact.ends, given=given)
+    ends = artefact.source_ends
+    outputs = recognise_outputs(artefact.gives, rows=len(x), labels=labels, ends=ends, given=given)
     if any(each.task in (Task.BINARY, Task.REGRESSION) for each in outputs.values()):
         raise UsageError(
             "the outputs are no scores of classes, of which one becomes sure: leave out --exit-confidence"

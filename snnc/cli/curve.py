@@ -72,6 +72,7 @@ def measured_curve(
     terminal: Terminal, found: Subject, measurement: Measurement, wanted: tuple[int, ...], request: Request
 ) -> Curve:
     """Return the accuracy for each T that was wanted, on the first rows."""
+    from snnc.metrics.ending import computes_end
     from snnc.report.curve import accuracy_curve
 
     graph = found.artefact.graph
@@ -86,7 +87,9 @@ def measured_curve(
         terminal.warn(f"the curve leaves out T = {', '.join(beyond)}: integers are proved up to T = {proved}")
     rows = min(len(found.x), CURVE_ROWS)
     judged = _of_classes if measurement.tells_classes else _of_numbers
-    judge, labelled, ann = judged(measurement, rows, is_finished=found.artefact.finish is not None)
+    name, ends = measurement.name, measurement.ends
+    behind = found.artefact.finish is not None or computes_end(graph, name, ends)
+    judge, labelled, ann = judged(measurement, rows, is_finished=behind)
     known = {}
     if measurement.tells_classes:
         known[measurement.timesteps] = _right(measurement.snn.classes[:rows], _targets(measurement, rows))

@@ -64,7 +64,7 @@ def _judged(case: Case, first: Case, outputs: Outputs, rows: str) -> dict[str, A
     """
     from snnc.analysis.scores import measured as measure_all
     from snnc.metrics import Case, Task, measure
-    from snnc.metrics.catalogue import LABELS, METRICS, OF_MAPS
+    from snnc.metrics.catalogue import LABELS, METRICS, OF_MAPS, measurable
     from snnc.report.document import several
 
     n, decided = len(case.answers), case.task is not Task.REGRESSION
@@ -90,8 +90,10 @@ def _judged(case: Case, first: Case, outputs: Outputs, rows: str) -> dict[str, A
         others = [
             each for each in told.values() if each.metric != "agreement" and not METRICS[each.metric].decides
         ]
+        names = OF_MAPS if outputs.is_map else ("r2", "sqnr", "cosine")
+        if not others:  # a yes or no is a number, too
+            others = [*measurable(Case(case.answers, case.task, case.source), names)]
         if not decided:
-            names = OF_MAPS if outputs.is_map else ("r2", "sqnr", "cosine")
             others = [measure(name, Case(case.answers, case.task, case.source)) for name in names]
             of_places = [found for found in told.values() if METRICS[found.metric].decides]
             others += [found for found in of_places if found.against != LABELS]
@@ -100,11 +102,9 @@ def _judged(case: Case, first: Case, outputs: Outputs, rows: str) -> dict[str, A
                 for found in of_places
                 if found.against == LABELS
             ]
-        lines += [
-            f"B against A on {several(n, 'row')} ({rows}): "
-            + ", ".join(f"{each.metric} {each}" for each in others)
-            + "."
-        ]
+        if others:
+            listed = ", ".join(f"{each.metric} {each}" for each in others)
+            lines.append(f"B against A on {several(n, 'row')} ({rows}): {listed}.")
     if case.task is None:
         lines.append("It is not known whether the outputs are classes or numbers: give --task.")
     metrics = {

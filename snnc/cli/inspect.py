@@ -214,7 +214,8 @@ def _output(network: Artefact, name: str) -> dict[str, Any]:
         "name": name,
         "shape": list(network.gives[name]),
         "task": stored.get("task", network.metadata.task) or None,
-        "ends": network.ends[name] or None,
+        "ends": network.source_ends[name] or None,
+        "left_out": network.ends[name] or None,
         "unit": None if readout is None else "one" if readout.gain is None else "per channel",
     }
 

@@ -101,8 +101,8 @@ def command(
 ) -> None:
     """Run ARTEFACT on the rows in X.npy and write its outputs to Y.npy.
 
-    The class of a row is the index of its largest output, or for one output whether it is above 0. --json
-    prints the classes. Numbers have none.
+    The class of a row is the index of its largest output, or for one output whether it is above 0, and
+    above a half behind a sigmoid that is not left out. --json prints the classes. Numbers have none.
     """
     import numpy as np
 
@@ -168,7 +168,7 @@ def command(
         y = _laid_out(network, name, values, steps, per_step=per_step, logits=logits)
         written[name] = y
         told[name] = {"shape": list(y.shape), "dtype": str(y.dtype)} | _answers(
-            network, name, values[-1] if per_step else values, task_of(task)
+            network, name, values[-1] if per_step else values, steps, task_of(task)
         )
     with replacing(output) as file:
         if several:
@@ -222,7 +222,7 @@ def _answer_when_sure(
                 "output": str(output),
                 "shape": list(y.shape),
                 "dtype": str(y.dtype),
-                "task": _answers(network, name, exits.values, task)["task"],
+                "task": _answers(network, name, exits.values, timesteps, task)["task"],
                 "classes": exits.answers.tolist(),
                 "timesteps": timesteps,
                 "latency_steps": exits.latency.tolist(),
@@ -302,7 +302,9 @@ def _laid_out(
     return flat.reshape(*values.shape[: 1 + per_step], *layout.source_shape)
 
 
-def _answers(network: Artefact, name: str, values: NumberArray, given: Task | None) -> dict[str, Any]:
+def _answers(
+    network: Artefact, name: str, values: NumberArray, steps: int, given: Task | None
+) -> dict[str, Any]:
     """Return what an output is, and the classes that it names, if it does."""
     from snnc.metrics import Task, decisions
     from snnc.metrics.outputs import recognise_output
@@ -314,11 +316,14 @@ def _answers(network: Artefact, name: str, values: NumberArray, given: Task | No
         name if several else "",
         network.gives[name],
         rows=len(values),
-        ends=network.ends[name],
+        ends=network.source_ends[name],
         given=given,
         stored=stored.get(name) if isinstance(stored, dict) else stored,
     )
     classes = kind.have_classes and kind.task is not Task.REGRESSION
-    threshold = 0.0 if network.host is None else threshold_of(network.ends[name])
+    threshold = threshold_of("" if network.ends[name] else network.source_ends[name])
+    if threshold and network.host is None:  # of a value, not of a sum of spikes
+        readout = network.graph.readouts[name]
+        values = readout.real(values.reshape(-1, *readout.shape), steps)
     answers = decisions(values.reshape(len(values), -1), threshold).tolist() if classes else None
     return {"task": None if kind.task is None else kind.task.value, "classes": answers}

@@ -82,13 +82,14 @@ def sides_of(
             finish=network.finish,
         )
         for output, shape in network.gives.items():
-            values, ends = outputs[output], network.ends[output]
-            if network.host is None:  # the spiking network leaves the last activation out
+            values = outputs[output]
+            if network.host is None:
                 real = network.graph.readouts[output].real(values, steps)
                 values = network.output_layouts[output].to_source(real)
             flat = values.reshape(len(x), -1).astype("float64")
-            sides = (ends, "") if network.host is not None else ("", ends)
-            found[output] = Side(name, flat, shape, *sides, output)
+            left_out = network.ends[output]
+            ends = "" if left_out else network.source_ends[output]
+            found[output] = Side(name, flat, shape, ends, left_out, output)
     for side in found.values():
         require_finite(side.values)
     if len(found) == 1:

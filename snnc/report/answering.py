@@ -90,10 +90,11 @@ def answer(artefact: Artefact, row: Rows, classes: Sequence[str], timesteps: int
 
 def _confidence(artefact: Artefact, values: FloatArray) -> FloatArray | None:
     """Return the softmax of each step; ``None`` where the outputs are no classes."""
-    (end,) = artefact.ends.values()
-    if artefact.host is not None and end:
-        return values if end == "Softmax" else None
-    if artefact.metadata.stored_task is not Task.CLASSES or values.shape[1] < 2:
+    ((name, end),) = artefact.source_ends.items()
+    of_classes = artefact.metadata.stored_task is Task.CLASSES and values.shape[1] > 1
+    if end and not artefact.ends[name] and (of_classes or artefact.host is not None):
+        return values if end == "Softmax" else None  # it is computed already
+    if not of_classes:
         return None
     e = np.exp(values - values.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)

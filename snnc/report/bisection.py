@@ -19,7 +19,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from snnc.analysis.endings import computes_end
 from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
 from snnc.errors import InputError, UsageError
@@ -36,6 +35,7 @@ from snnc.metrics import (
     finished,
     threshold_of,
 )
+from snnc.metrics.ending import computes_end
 from snnc.metrics.intervals import bootstrap
 from snnc.metrics.outputs import Labels, labels_by_output, recognise_output
 from snnc.progress import Progress, Silent
@@ -158,7 +158,7 @@ def bisect(
     output = _judged_output(artefact, output)
     names = artefact.graph.output_names
     last = source[source.outputs[names.index(output)]]
-    ends = artefact.ends[output] or ("Softmax" if isinstance(last, Softmax) else "")
+    ends = artefact.source_ends[output] or ("Softmax" if isinstance(last, Softmax) else "")
     outputs = recognise_output(
         output if len(names) > 1 else "",
         artefact.gives[output],

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.analysis import costs
-from snnc.analysis.endings import computes_end
 from snnc.analysis.scores import Answers, compared, judged, wants_values
 from snnc.artefact import Artefact
 from snnc.data.input_statistics import Foreign
@@ -30,6 +29,7 @@ from snnc.ir.batch import Batch, Rows
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import CountFunction, IntegrateFire, Readout, SnnGraph, SnnNode
 from snnc.metrics import Case, Outputs, finished, threshold_of
+from snnc.metrics.ending import computes_end
 from snnc.report.coding import counts, evenly_spaced, range_of_counts
 from snnc.report.fed import FedSource, SpikingLayer, counts_of, sources_of, spiking_layers
 from snnc.report.layers import summarise

@@ -26,8 +26,8 @@ from snnc.progress import Progress, Silent
 from snnc.simulation.protocol import Simulator
 
 Judge = Callable[[NumberArray], Share | Measured]
-"""Judges answers, (n, values), in units of the source network: before its last activation, or where ordinary
-ONNX makes the answers, behind it."""
+"""Judges answers, (n, values), in units of the source network: before its last activation, or where spikes or
+ordinary ONNX compute that, behind it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def measure(
         raise InputError("there are no rows to measure on")
     graph, shapes = artefact.graph, artefact.gives
     several = len(shapes) > 1
-    ends = dict(artefact.ends)
+    ends = dict(artefact.source_ends)
     if artefact.host is None:
         for name, node in zip(graph.output_names, source.outputs, strict=True):
             ends[name] = ends[name] or _softmax(source, node)

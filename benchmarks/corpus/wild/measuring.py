@@ -26,7 +26,6 @@ from benchmarks.corpus.wild.rows import (
     spread,
 )
 from benchmarks.corpus.wild.tasks import Answers, check
-from snnc.analysis.endings import computes_end
 from snnc.artefact import Artefact
 from snnc.backends import load_simulator
 from snnc.compiler import Options, convert, examine
@@ -34,6 +33,7 @@ from snnc.diagnostics import causes
 from snnc.errors import SnncError
 from snnc.frontend import SourceModel
 from snnc.metrics import finished
+from snnc.metrics.ending import computes_end
 from snnc.simulation.protocol import RecordOptions
 from snnc.source.host import Host
 
