@@ -119,6 +119,13 @@ class GraphBuilder:
             name=node.name, inputs=node.inputs, shape=node.shape, origin=node.origin, axis=0
         )
 
+    def comes_of_softmax(self, name: str) -> bool:
+        """Say whether a softmax makes what a node gives, which scales or moves it at most."""
+        node = self.nodes[name]
+        while isinstance(node, ann.ChannelAffine | ann.Reshape | ann.Gather | ann.Slice | ann.Pad):
+            node = self.nodes[node.inputs[0]]
+        return isinstance(node, ann.Softmax | ann.InnerSoftmax)
+
     def stand_in(self, shape: Shape) -> str:
         """Return a node of that shape in the place of an operation that could not be read."""
         name = self.emit(ann.Input(name="unknown", shape=shape))

@@ -342,7 +342,9 @@ def _softmax(call: Call, *, logarithm: bool) -> View:
     # Before opset 13, all axes from this one on were one.
     axes = tuple(range(axis, rank)) if call.opset < 13 else (axis,)
     classes = math.prod(view.shape[place] for place in axes)
-    if classes != view.index.size and not logarithm and classes > 1:
+    # Behind another softmax it is not left out: of the spikes nobody could tell which one they compute.
+    inner = classes != view.index.size or call.builder.comes_of_softmax(view.node)
+    if inner and not logarithm and classes > 1:
         return _inner_softmax(call, view, axes)
     if classes not in (1, view.index.size):
         call.refuse(
