@@ -39,7 +39,8 @@ from snnc.ir.snn import (
     SumPool,
     Weighted,
 )
-from snnc.numerics.quantisation import IDENTITY_LIMIT, THRESHOLD_LIMIT, WEIGHT_LIMIT
+from snnc.numerics.largest_weights import IDENTITY_LIMIT, WEIGHT_LIMIT
+from snnc.numerics.quantisation import THRESHOLD_LIMIT
 from snnc.training.extra import require_torch
 
 if TYPE_CHECKING:

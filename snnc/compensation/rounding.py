@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import Convolution, Linear, SnnGraph, Weighted
-from snnc.numerics.quantisation import WEIGHT_LIMIT, Rounded
+from snnc.numerics.largest_weights import WEIGHT_LIMIT
+from snnc.numerics.quantisation import Rounded
 from snnc.numerics.regression import Float64Array
 from snnc.numerics.rounding import round_in_turn
 from snnc.simulation.arrays import windows

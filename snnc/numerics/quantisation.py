@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from snnc.errors import InternalError
-from snnc.ir.bounds import count_bounds
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
@@ -24,39 +23,28 @@ from snnc.ir.operations import channel_links, classified, operations
 from snnc.ir.snn import (
     ChannelWeight,
     ConstantCurrent,
-    CountFunction,
-    CurrentMaxPool,
     Delay,
-    Encode,
-    Gather,
     IntegrateFire,
     Readout,
     Reshape,
     SnnGraph,
     SnnNode,
-    SumPool,
     Weighted,
 )
+from snnc.numerics.largest_weights import (
+    IDENTITY_LIMIT,
+    MOVERS,
+    WEIGHT_LIMIT,
+    largest_weight,
+    summed_areas,
+)
 from snnc.numerics.leaky import rounded_leaky
-
-WEIGHT_LIMIT = 127
-IDENTITY_LIMIT = 2**15 - 1
-POOLED = 64
-"""Area of a sum before or behind an identity branch up to which its weight has all of its bits; those that
-sum more take as many fewer, for the sum has them, and int32 must hold it."""
-
-LEVELS = 255
-"""Counts up to which that is right."""
 
 THRESHOLD_LIMIT = 2**22
 """Largest integer threshold: beyond it a finer scale buys nothing and eats the headroom of int32."""
 
 FARTHEST = 2**31 - 1
 """A breakpoint there is never reached: potentials are proved to stay within 32 bits."""
-
-
-MOVERS = (SumPool, CurrentMaxPool, Reshape, Gather)
-"""What currents pass on their way to a population or the read-out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,44 +175,6 @@ def quantise_all(graph: SnnGraph) -> SnnGraph:
     return graph
 
 
-def _areas(graph: SnnGraph, synapses: list[Weighted]) -> dict[str, int]:
-    """Return the largest area that is summed on the way through each synapse, between populations.
-
-    Counts above :data:`LEVELS`, as those of functions may be, are as much as an area.
-    """
-    areas = _areas_of(graph, synapses, {})
-    pooled = any(areas[each.name] > 1 for each in synapses if isinstance(each, ChannelWeight))
-    return _areas_of(graph, synapses, count_bounds(graph, graph.timesteps)) if pooled else areas
-
-
-def _areas_of(graph: SnnGraph, synapses: list[Weighted], counts: Mapping[str, int]) -> dict[str, int]:
-    """Return these areas, where the largest counts of populations and functions are known."""
-    summed: dict[str, int] = {}  # on the way to a node
-    for node in graph:
-        area = max((summed[name] for name in node.inputs), default=1)
-        if isinstance(node, IntegrateFire | Encode | ConstantCurrent | CountFunction):
-            summed[node.name] = max(1, -(-counts.get(node.name, 0) // LEVELS))
-        else:
-            summed[node.name] = area * (node.window.area if isinstance(node, SumPool) else 1)
-    found: dict[str, int] = {}
-    for synapse in synapses:
-        reached = {synapse.name: summed[synapse.name]}
-        for node in graph:
-            if not isinstance(node, MOVERS):
-                continue
-            if (name := node.inputs[0]) in reached:
-                reached[node.name] = reached[name] * (node.window.area if isinstance(node, SumPool) else 1)
-        found[synapse.name] = max(reached.values())
-    return found
-
-
-def _limit(synapse: Weighted, areas: Mapping[str, int]) -> int:
-    """Return the largest integer weight of a synapse."""
-    if not isinstance(synapse, ChannelWeight):
-        return WEIGHT_LIMIT
-    return max(WEIGHT_LIMIT, IDENTITY_LIMIT * POOLED // max(areas[synapse.name], POOLED))
-
-
 def _shares(graph: SnnGraph, members: Sequence[SnnNode], sinks: Sequence[SnnNode]) -> dict[str, IntArray]:
     """Return which channels of a group have one scale: those whose currents meet in one channel.
 
@@ -299,7 +249,7 @@ def _finest(
     scale = np.zeros(1 + max(int(share.max()) for share in shares.values()))
     for synapse in synapses:
         largest = np.abs(synapse.weight.astype(np.float64)).reshape(len(synapse.weight), -1).max(axis=1)
-        np.maximum.at(scale, shares[synapse.name], largest / _limit(synapse, areas))
+        np.maximum.at(scale, shares[synapse.name], largest / largest_weight(synapse, areas))
     for sink in sinks:
         if isinstance(sink, IntegrateFire) and sink.breakpoints is None:
             np.maximum.at(scale, shares[sink.name], sink.threshold / THRESHOLD_LIMIT)
@@ -316,7 +266,7 @@ def _readout_scales(
 
     It is the finest one at which an input that is added is exact.
     """
-    areas = _areas(graph, synapses)
+    areas = summed_areas(graph, synapses)
     apart = all(isinstance(sink, Readout) and sink.gain is not None for sink in sinks)
     # A current that is flattened behind its weights has fewer channels than the read-out.
     flattened = any(isinstance(graph[name], Reshape) for sink in sinks for name in sink.inputs)
@@ -361,7 +311,7 @@ def _channel_scale(
     shares: Mapping[str, IntArray],
 ) -> FloatArray:
     """Return the scales: the finest ones at which one value that matters is an exact integer."""
-    finest = _finest(synapses, list(populations), _areas(graph, synapses), shares)
+    finest = _finest(synapses, list(populations), summed_areas(graph, synapses), shares)
     # An identity branch repeats its rounding in every block; a threshold's is corrected downstream.
     identities = [s for s in synapses if isinstance(s, ChannelWeight)]
     uniform = [node for node in populations if node.breakpoints is None]
