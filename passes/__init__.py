@@ -50,6 +50,7 @@ _PASSES: dict[str, Callable[[], type[AnyPass]]] = {
     "fold-batchnorm": _loader("fold_batchnorm", "FoldBatchnorm"),
     "exact-max-pool": _loader("exact_max_pool", "ExactMaxPool"),
     "compose-linear": _loader("compose_linear", "ComposeLinear"),
+    "split-slopes": _loader("split_slopes", "SplitSlopes"),
     "rectify-linear": _loader("rectify_linear", "RectifyLinear"),
     "clip-activations": _loader("clip_activations", "ClipActivations"),
     "lower": _loader("lower", "Lower"),
@@ -115,8 +116,10 @@ def _pipelines() -> dict[str, Pipeline]:
     from snnc.passes.quantise_weights import QuantiseWeights
     from snnc.passes.rectify_linear import RectifyLinear
     from snnc.passes.set_schedule import SetSchedule
+    from snnc.passes.split_slopes import SplitSlopes
 
-    front = (FoldBatchnorm(), ExactMaxPool(), ComposeLinear(), RectifyLinear(), ClipActivations(), Lower())
+    linear = (FoldBatchnorm(), ExactMaxPool(), ComposeLinear(), SplitSlopes(), RectifyLinear())
+    front = (*linear, ClipActivations(), Lower())
     back = (SetSchedule(), InitMembrane(), Compensate(), QuantiseWeights())
     binary = Pipeline((*front, *back))
     unsigned = binary.with_option("lower", signed=False)
@@ -137,7 +140,8 @@ def _pipelines() -> dict[str, Pipeline]:
         "one-step": binary.with_option("clip-activations", levels=15, floor=True).with_pass(
             MultiThreshold(), FineSkip(levels=63), after="lower"
         ),
-        "precise": binary.with_option("clip-activations", levels=255)
+        "precise": binary.without("split-slopes")
+        .with_option("clip-activations", levels=255)
         .with_pass(Graded(), after="lower")
         .with_option("compensate", fit_rounding=True),
         "low-power": balanced.with_option("clip-activations", method=Method.LEARN).with_pass(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from snnc.compiler import Conversion, Options, convert
-from snnc.compiler.nearness import _far
+from snnc.compiler.nearness import far_by
 from snnc.diagnostics import FAR_FROM_SOURCE
 from snnc.metrics import Task
 from snnc.numerics.divergence import AnswerError
@@ -40,9 +40,9 @@ def test_values_that_lie_apart_hide_no_others() -> None:
     source[:, :6] = np.arange(6) * 100
     found[:, :6] = source[:, :6]
     source[:, 6:] = np.random.default_rng(0).standard_normal((20, 2))
-    assert "times the power" in _far(source, found, AnswerError.SQUARED)
+    assert "times the power" in far_by(source, found, AnswerError.SQUARED)
     found[:, 6:] = source[:, 6:]
-    assert _far(source, found, AnswerError.SQUARED) == ""
+    assert far_by(source, found, AnswerError.SQUARED) == ""
 
 
 def test_what_a_few_rows_say_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def test_gradients_are_those_of_the_library(
     weight = torch.randn(channels, 1, *kernel, generator=random).to(kind)
     bias = torch.randn(channels, generator=random).to(kind)
     given_ = tuple(each.requires_grad_() for each in (x, weight, bias))
-    y = convolved(x, weight, bias, Window(kernel, strides, (*pads, *pads)), channels)
+    y = convolved(x, weight, bias, Window(kernel, strides, (pads[0], pads[1], pads[0], pads[1])), channels)
     by = torch.randn(y.shape, generator=random).to(kind)
     exact = tuple(each.detach().double().requires_grad_() for each in given_)
     wanted = functional.conv2d(*exact, strides, pads, 1, channels)

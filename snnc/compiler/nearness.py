@@ -65,13 +65,13 @@ def far_outputs(
     wanted, found = calibration.logits(source), real_logits(graph, outputs)
     for name, readout in graph.readouts.items():
         s, y = (rows_of(values, name).reshape(rows, -1) for values in (wanted, found))
-        how = _far(s, y, answer_error(tasks.get(name), rows_of(wanted, name)))
+        how = far_by(s, y, answer_error(tasks.get(name), rows_of(wanted, name)))
         if how:
             message = f"the output {name!r} is far from the source's on {rows} calibration rows: {how}"
             yield Diagnostic(FAR_FROM_SOURCE, message, readout.origin, CURE)
 
 
-def _far(s: FloatArray, y: FloatArray, error: AnswerError) -> str:
+def far_by(s: FloatArray, y: FloatArray, error: AnswerError) -> str:
     """Say how answers, (rows, values), are far from the source's; nothing where they are near."""
     if error is AnswerError.DIVERGENCE:
         others = int((s.argmax(axis=1) != y.argmax(axis=1)).sum())
