@@ -210,6 +210,7 @@ def test_whoever_reads_the_ordinary_dialect_refuses(name: str, kind: type[ann.An
 ARGUMENTS: dict[str, Any] = {
     "timesteps": 2,
     "proved": 1,
+    "synapses": [],
     "steps": 2,
     "images": 2,
     "spikes_per_step": 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from snnc.ir.bounds import count_bounds
+from snnc.ir.operations import check_known
 from snnc.ir.snn import (
     ChannelWeight,
     ConstantCurrent,
@@ -37,6 +38,7 @@ def summed_areas(graph: SnnGraph, synapses: list[Weighted]) -> dict[str, int]:
 
     Counts above :data:`LEVELS`, as those of functions may be, are as much as an area.
     """
+    check_known(graph)
     areas = _areas_of(graph, synapses, {})
     pooled = any(areas[each.name] > 1 for each in synapses if isinstance(each, ChannelWeight))
     return _areas_of(graph, synapses, count_bounds(graph, graph.timesteps)) if pooled else areas
