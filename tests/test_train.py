@@ -217,10 +217,10 @@ def by_autograd(x: torch.Tensor, p: list[torch.Tensor], most: torch.Tensor, star
     """Return values and counts by the equations, with straight-through gradients written another way."""
     offset, step, worth, lowest, limit = (each.reshape(-1, 1, 1) for each in (*p, most))
     u = (x + offset) / step
-    w = (u + start - 0.5).detach()
-    inside = torch.where(limit == 1, (w > -0.5) & (w < 1.5), (w > 0) & (w < limit))
-    k = torch.minimum(torch.floor(u.detach() + start).clamp(min=0), limit)
-    k = k + (u - u.detach()) * inside
+    z = (u + start).detach()
+    slope = sum((1 - (z - threshold).abs()).clamp(min=0) * (threshold <= limit) for threshold in range(1, 16))
+    k = torch.minimum(torch.floor(z).clamp(min=0), limit)
+    k = k + (u - u.detach()) * slope
     return k * worth + lowest, k
 
 
@@ -286,6 +286,26 @@ def test_kernels_in_bfloat16_are_those_of_float32() -> None:
     assert found[0][0].dtype is found[0][2].dtype is torch.bfloat16
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other.to(one.dtype), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("levels", "x", "slope"),
+    [
+        (1, 0.5, 1),
+        (1, 0.0, 0.5),
+        (1, 1.25, 0.25),
+        (1, 1.5, 0),
+        (3, -0.25, 0.25),
+        (3, 0.75, 1),
+        (3, 3.25, 0.25),
+    ],
+)
+def test_slope_is_a_sum_of_triangles(levels: int, x: float, slope: float) -> None:
+    """Around thresholds at 1/2, 3/2, ..: max(0, 1 - |x - 1/2|) for one level, 1 between two of them."""
+    given, zero = torch.tensor([[x]], requires_grad=True), torch.zeros(1)
+    y, _ = Levels.apply(given, zero, zero + 1, zero + 1, zero, zero + levels, 0.5, False)
+    (found,) = torch.autograd.grad(y.sum(), given)
+    assert found.item() == slope
 
 
 def test_gradients_of_one_value() -> None:

@@ -99,8 +99,7 @@ def test_gradients_of_counts_are_those_of_the_equation() -> None:
     n = counts(v, Integers.apply(theta, torch.tensor([[8.0]]).double(), unit)[0], 4)
     assert n.flatten().tolist() == [0, 0, 1, 4]
     u = whole.flatten() / 8  # z / theta
-    for index in range(4):
+    for index, slope in enumerate([0.25, 0.625, 1, 0]):  # -1/4, 1/8 and 5/8 beside the first change at 1/2
         dz, dtheta = torch.autograd.grad(n[index, 0], (z, theta), retain_graph=True)
-        inside = index in (1, 2)
-        assert float(dz[index]) == pytest.approx(0.5 if inside else 0.0)
-        assert float(dtheta) == pytest.approx(-float(u[index]) / 2 if inside else 0.0)
+        assert float(dz[index]) == pytest.approx(0.5 * slope)
+        assert float(dtheta) == pytest.approx(-float(u[index]) * slope / 2)

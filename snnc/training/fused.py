@@ -34,7 +34,7 @@ class Sums(NamedTuple):
     """Sums over all values of a channel, each (channels,), by which gradients of its parameters are made.
 
     Attributes:
-        passed: of the gradient by the count, where nothing is clipped.
+        passed: of the gradient by the count, times the slope of the count.
         passed_input: of the same times ``u``.
         counts: of the gradient by the value, times the count.
         values: of the gradient by the value.
@@ -61,7 +61,7 @@ def forward(
 
     Args:
         x: (batch, channels, ...), for which :func:`usable` holds.
-        parameters: offset, step, worth, lowest, levels, low and high of
+        parameters: offset, step, worth, lowest and levels of
             :class:`snnc.training.straight_through.Levels`, each (channels,).
         start: initial potential, in steps.
         counted: whether counts are wanted.
@@ -250,7 +250,8 @@ def _kernels(half: bool) -> tuple[Any, Any]:
     def backwards(
         x: Any, by_value: Any, by_count: Any, by_x: Any, p: Any, start: Any, counted: bool, sums: Any
     ) -> None:
-        offset, step, worth, levels, low, high = p[0], p[1], p[2], p[4], p[5], p[6]
+        offset, step, worth, levels = p[0], p[1], p[2], p[4]
+        zero, one = np.float32(0), np.float32(1)
         u, g, value = np.empty_like(offset), np.empty_like(offset), np.empty_like(offset)
         u_bits, g_bits, value_bits = u.view(np.uint32), g.view(np.uint32), value.view(np.uint32)
         for i in range(len(x)):
@@ -276,8 +277,9 @@ def _kernels(half: bool) -> tuple[Any, Any]:
                 for f in range(len(u)):
                     g[f] = value[f] * worth[f]
             for f in range(len(u)):
-                w = u[f] + (start - np.float32(0.5))
-                g[f] = g[f] if (w > low[f]) & (w < high[f]) else np.float32(0)
+                z = u[f] + start
+                h = min(one, max(zero, min(z, levels[f] + one - z)))
+                g[f] = g[f] * h if levels[f] > zero else zero
             total = sums[0]
             for f in range(len(u)):
                 total[f] += g[f]

@@ -3,8 +3,12 @@
 For a value ``z`` that is clipped to ``[0, theta]`` and rounded to ``L`` levels, ``u = z L / theta`` and
 ``k = clip(floor(u + 1/2), 0, L)``, the gradients of ``a = theta k / L`` are::
 
-    da/dz = 1 for 0 < u < L, else 0          (-1/2 < u < 3/2 where L = 1: two levels would learn too little)
-    da/dtheta = (k - u) / L inside, 1 above, 0 below
+    da/dz = h(u)        da/dtheta = (k - h(u) u) / L
+    h(u) = clip(min(u + 1/2, L + 1/2 - u), 0, 1)
+
+``h`` is the sum of triangles around the places where the level changes, ``max(0, 1 - |u - j + 1/2|)`` for
+``j = 1 .. L``, as in the finishing stages (:func:`snnc.training.temporal.triangles`): a value that lies just
+beyond the range still learns, and with one level those learn most whose spike may come or go.
 
 Sources: Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons", arXiv 1308.3432;
 Esser et al., "Learned Step Size Quantization", ICLR 2020; Bu et al., "Optimal ANN-SNN Conversion for
@@ -31,10 +35,10 @@ class Levels(torch.autograd.Function):
 
         u = (x + offset) / step        k = clip(floor(u + start), 0, levels)        y = worth k + lowest
 
-    Backward, with ``w = u + start - 1/2`` and the gradient ``g`` by ``k``, to which that by ``y`` gives its
-    product with the worth::
+    Backward, with ``z = u + start`` and the gradient ``g`` by ``k``, to which that by ``y`` gives its product
+    with the worth::
 
-        dx = g / step for 0 < w < levels, else 0    (-1/2 < w < 3/2 where there is one level)
+        h = clip(min(z, levels + 1 - z), 0, 1) where levels > 0, else 0        dx = h g / step
         d offset = sum dx        d step = -sum dx u        d worth = sum dy k        d lowest = sum dy
     """
 
@@ -63,9 +67,7 @@ class Levels(torch.autograd.Function):
             start: initial potential, in steps.
             counted: whether counts are asked for.
         """
-        one = levels == 1
-        low, high = torch.where(one, -0.5, 0.0), torch.where(one, 1.5, levels.to(step.dtype))
-        ctx.save_for_backward(x, offset, step, worth, lowest, levels, low, high)
+        ctx.save_for_backward(x, offset, step, worth, lowest, levels)
         ctx.start = start
         ctx.set_materialize_grads(False)
         if fused.usable(x):
@@ -78,20 +80,22 @@ class Levels(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients of all but the levels."""
-        x, offset, step, worth, lowest, levels, low, high = ctx.saved_tensors
+        x, offset, step, worth, lowest, levels = ctx.saved_tensors
         by_value, by_count = gradients
         if by_value is None and by_count is None:
             return (None,) * 8
         if fused.usable(x):
-            parameters = (offset, step, worth, lowest, levels, low, high)
+            parameters = (offset, step, worth, lowest, levels)
             by_x, sums = fused.backward(x, by_value, by_count, parameters, ctx.start)
         else:
             given = torch.zeros_like(x) if by_value is None else by_value
             u = (x + _along(offset, x)) / _along(step, x)
-            k = torch.minimum(torch.floor(u + ctx.start).clamp_(min=0), _along(levels, x))
-            w = u + (ctx.start - 0.5)
+            most = _along(levels, x)
+            z = u + ctx.start
+            k = torch.minimum(torch.floor(z).clamp_(min=0), most)
+            h = torch.minimum(z, most + 1 - z).clamp_(0, 1) * (most > 0)
             g = given * _along(worth, x)
-            g = (g if by_count is None else g + by_count) * ((w > _along(low, x)) & (w < _along(high, x)))
+            g = (g if by_count is None else g + by_count) * h
             axes = [axis for axis in range(x.ndim) if axis != 1]
             made = (each.sum(dim=axes, dtype=step.dtype) for each in (g, g * u, given * k, given))
             by_x, sums = g / _along(step, x), fused.Sums(*made)
