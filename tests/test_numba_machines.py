@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snnc.backends.numba_cpu.machine import cache
+from snnc.backends.numba_cpu.machine import cache, tiles
 from snnc.backends.numba_cpu.machine.cpu import detect
 from snnc.cli import main
 
@@ -53,7 +53,12 @@ print(detect().summary)
 
 
 WIDE = ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
-PROCESSORS = {"generic": "", "haswell": AVX2, "skylake-avx512": AVX2 + WIDE}
+PROCESSORS = {
+    "generic": "",
+    "haswell": AVX2,
+    "skylake-avx512": AVX2 + WIDE,
+    "icelake-server": AVX2 + WIDE + ",+avx512vnni,+avx512vbmi,+avx512vbmi2",
+}
 """LLVM's names of processors, and the features that they are said to have."""
 
 
@@ -61,7 +66,8 @@ def wanted() -> tuple[str, ...]:
     """Return the processors that this one can stand for, but for itself: all other tests run so."""
     host = detect()
     wider = ("haswell", "skylake-avx512") if X86 and host.avx512 else ()
-    return ("generic", *wider)
+    without_tiles = ("icelake-server",) if tiles.usable() and host.vbmi2 else ()
+    return ("generic", *wider, *without_tiles)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +111,10 @@ def test_a_processor_with_avx512_but_without_products_of_bytes(
 ) -> None:
     """The first processors with vectors of 512 bits move no lanes together, either."""
     assert told(machines, "skylake-avx512") == "skylake-avx512 (avx512bw)"
+
+
+def test_a_processor_without_tile_registers(machines: dict[str, subprocess.Popen[str]]) -> None:
+    assert told(machines, "icelake-server") == "icelake-server (avx512vnni)"
 
 
 @pytest.fixture

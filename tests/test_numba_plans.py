@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnc.backends.numba_cpu import NumbaSimulator
-from snnc.backends.numba_cpu.codegen import micro, micro_products
+from snnc.backends.numba_cpu.codegen import micro, micro_products, micro_tiles
 from snnc.backends.numba_cpu.codegen.neurons import KINDS as KINDS_OF_NEURONS
 from snnc.backends.numba_cpu.kernels import thread_team
 from snnc.backends.numba_cpu.kernels.firing import firing
@@ -25,6 +25,8 @@ from snnc.backends.numba_cpu.layout.choices import Choice
 from snnc.backends.numba_cpu.layout.event_layout import event_choice
 from snnc.backends.numba_cpu.layout.product_layout import input_runs, pack_products, product_choice
 from snnc.backends.numba_cpu.layout.terms import Synapse, Values
+from snnc.backends.numba_cpu.machine import tiles
+from snnc.backends.numba_cpu.machine.cpu import Cpu
 from snnc.backends.numba_cpu.planning import plan
 from snnc.backends.numba_cpu.planning.plan import Planner, StagePlan
 from snnc.ir import snn
@@ -44,7 +46,8 @@ from tests.spiking_graphs import (
 pytestmark = pytest.mark.usefixtures("shared_images")
 
 STATES = RecordOptions(states=True)
-KINDS = ("events", "products", "channels", "general")
+KINDS = ("events", "products", "channels", "general", *(("vectors",) if tiles.usable() else ()))
+"""``vectors``: products without tile registers, where there are some."""
 # In-image threads that meet more often than cores exist would make these tests slow, not wrong.
 SHARES = (1, 2, 3)
 
@@ -58,11 +61,13 @@ def forced(kind: str, band: int) -> Iterator[None]:
         options = {
             "events": event_choice(synapse),
             "products": product_choice(synapse),
+            "vectors": product_choice(synapse),
             "channels": channel_choice(synapse),
         }
         return None if kind == "general" else options[kind] or ordinary(self, synapse, source)
 
-    with patch.object(Planner, "choose", choose), patch.object(plan, "BAND_BYTES", band):
+    permitted = patch.object(tiles, "usable", return_value=tiles.usable() and kind != "vectors")
+    with patch.object(Planner, "choose", choose), patch.object(plan, "BAND_BYTES", band), permitted:
         yield
 
 
@@ -107,6 +112,40 @@ def test_the_forced_plans_differ() -> None:
         stages = [part for part in found.parts if isinstance(part, StagePlan)]
         kernels.add(tuple(term.kernel for part in stages for term in part.terms))
     assert len(kernels) >= 3  # there is no depthwise layer in it
+
+
+@pytest.mark.skipif(not tiles.usable(), reason="this processor has no tile registers")
+def test_tiles_only_with_permission() -> None:
+    graph = wide_graph(3, neuron=Neuron(levels=3))
+    with forced("products", 1 << 14):
+        assert "tiles" in str(NumbaSimulator(1).plan(graph, 4, 1))
+    with forced("vectors", 1 << 14):
+        without = str(NumbaSimulator(1).plan(graph, 4, 1))
+    assert "tiles" not in without
+    assert "bytes" in without
+
+
+def test_a_processor_without_tiles_is_not_asked() -> None:
+    with patch.object(tiles, "detect", return_value=Cpu("other", frozenset({"avx512vnni"}))):
+        assert not tiles.usable.__wrapped__()
+
+
+@pytest.mark.parametrize(("width", "pixels"), [(4, 4), (16, 16), (17, 9), (28, 14), (32, 16), (50, 13)])
+def test_rows_are_cut_into_tiles_of_about_one_size(width: int, pixels: int) -> None:
+    assert micro_tiles.pixels_together(width) == pixels
+    assert -(-width // pixels) == -(-width // micro_tiles.ROWS)
+
+
+def test_sizes_of_tiles() -> None:
+    """As the processor reads them: a palette, bytes of a row from the 16th byte on, rows from the 48th on."""
+    found = micro_tiles.configuration(7, 48)
+    assert found.shape == (64,)
+    assert found[:16].tolist() == [1] + [0] * 15
+    sums, weights, spikes = (64, 7), (64, 12), (48, 7)
+    sizes = list(zip(found[16:32:2].tolist(), found[48:56].tolist(), strict=True))
+    assert sizes == [sums] * 4 + [weights] + [spikes] * 3
+    assert not found[17:48:2].any()
+    assert not found[56:].any()
 
 
 def test_only_what_a_network_needs_is_compiled() -> None:
@@ -274,7 +313,8 @@ def test_sections_of_byte_products_are_the_longest_whose_sums_fit(
         return worst
 
     for lanes in (1, 2):
-        with patch.object(micro_products, "BYTE_LANES", lanes):
+        without_tiles = patch.object(tiles, "usable", return_value=False)
+        with patch.object(micro_products, "BYTE_LANES", lanes), without_tiles:
             choice = product_choice(synapse)
             assert choice is not None
             assert choice.kind == "bytes"

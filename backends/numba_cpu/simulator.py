@@ -27,8 +27,9 @@ from snnc.simulation.stepping import around_delays, circle
 
 T = TypeVar("T")
 
-CHUNK_BYTES = 4 << 20
-"""What the largest current of a chunk may take: so few images that memory stays flat."""
+CHUNK_BYTES = 1 << 20
+"""What the largest current of a chunk may take: so few images that memory stays flat, and that a layer finds
+in the second-level cache what the one before it wrote."""
 
 
 TURNS = 4

@@ -2,8 +2,8 @@
 
 The roof over each kind of kernel is the rate of its own arithmetic, in weights a nanosecond: an event adds a
 row of bytes by three vector instructions for 32 weights (64 in vectors of 512 bits), a product of bytes takes
-two for 32 (one for 64 with VNNI). Rows of events come from the caches, so that roof is also measured for
-arrays that fit the first and the second level, and for ones that fit neither.
+two for 32 (one for 64 with VNNI, one for 16,384 in tile registers). Rows of events come from the caches, so
+that roof is also measured for arrays that fit the first and the second level, and for ones that fit neither.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from llvmlite import ir
 
 from snnc.backends.numba_cpu.codegen.micro_events import BLOCK, VECTOR_BLOCKS
 from snnc.backends.numba_cpu.codegen.micro_products import BYTES, FLOATS, LANES, SUMS, WORDS
+from snnc.backends.numba_cpu.codegen.micro_tiles import (
+    ROW_BYTES,
+    ROWS,
+    TOGETHER,
+    configuration,
+    configure,
+    multiply_tiles,
+    release,
+)
 from snnc.backends.numba_cpu.codegen.vector import I16, I32, Code, Value, vector, vector_code
+from snnc.backends.numba_cpu.machine import tiles
 from snnc.backends.numba_cpu.machine.cpu import detect
 from snnc.backends.numba_cpu.machine.memory import aligned
 
@@ -111,6 +121,13 @@ def _multiplying(rows: int, count: int) -> int:
 
 
 @numba.njit(nogil=True)
+def _tiling(sizes: int, places: int, runs: int, rows: int, count: int) -> None:
+    configure(sizes)
+    multiply_tiles(TOGETHER, 1, places, places, ROW_BYTES, ROW_BYTES, runs, count, rows, 0)
+    release()
+
+
+@numba.njit(nogil=True)
 def _fusing(rows: int, count: int) -> int:
     return _fuse(rows, count)
 
@@ -124,6 +141,7 @@ class Limits:
         event_l2: the same from the second.
         event_l3: the same from behind it.
         byte_products: multiply-accumulates of bytes; 0 where the CPU has no instruction for them.
+        tile_products: the same in tile registers; 0 where there are none.
         floats: multiply-accumulates in float32, which the source network runs on.
     """
 
@@ -131,6 +149,7 @@ class Limits:
     event_l2: float
     event_l3: float
     byte_products: float
+    tile_products: float
     floats: float
 
 
@@ -153,8 +172,19 @@ def measure() -> Limits:
         event_l2=adding(192 << 10) / 1e9,
         event_l3=adding(6 << 20) / 1e9,
         byte_products=products / 1e9,
+        tile_products=_tile_products(place) / 1e9 if tiles.usable() else 0.0,
         floats=count * 10 * LANES / _shortest(lambda: _fusing(place, count)) / 1e9,
     )
+
+
+def _tile_products(place: int) -> float:
+    """Return how many bytes a second are multiplied where all tiles are in the first-level cache."""
+    count = 1000
+    sizes = aligned(configuration(ROWS, ROW_BYTES))
+    runs = aligned(np.zeros(count, np.int64))
+    places = aligned(np.array([place + k * ROWS * ROW_BYTES for k in range(TOGETHER)], np.int64))
+    given = (sizes.ctypes.data, places.ctypes.data, runs.ctypes.data, place, count)
+    return count * TOGETHER * ROWS * ROWS * ROW_BYTES / _shortest(lambda: _tiling(*given))
 
 
 def _shortest(run: Callable[[], object]) -> float:

@@ -15,8 +15,9 @@ Row = dict[str, Any]
 Table = list[str]
 
 PICTURE = "pictures/roofline.svg"
-COLOURS = {"events": "#0072B2", "bytes": "#D55E00"}
-MARKERS = {"events": "o", "bytes": "s"}
+COLOURS = {"events": "#0072B2", "bytes": "#D55E00", "tiles": "#009E73"}
+ROOFS = {"bytes": "byte_products", "tiles": "tile_products"}
+MARKERS = {"events": "o", "bytes": "s", "tiles": "^"}
 
 TARGETS = {
     ("resnet18, 15%", 1): {1: 0.13, 2: 0.21, 4: 0.35, 8: 0.85},
@@ -271,7 +272,13 @@ def _roof(rows: Sequence[Row], picture: Path) -> Table:
         return []
     _draw(limits, profiles, picture)
     sparse = limits["floats"] / limits["event_l2"]
-    dense = limits["floats"] / max(limits["byte_products"], 1e-9)
+    products = max(limits["byte_products"], limits.get("tile_products", 0))
+    dense = limits["floats"] / max(products, 1e-9)
+    in_tiles = (
+        [f"| the same in tile registers | {limits['tile_products']:.0f} |"]
+        if limits.get("tile_products")
+        else []
+    )
     return [
         "## The machine's limits",
         "",
@@ -283,6 +290,7 @@ def _roof(rows: Sequence[Row], picture: Path) -> Table:
         f"| the same, second level | {limits['event_l2']:.0f} |",
         f"| the same, behind it | {limits['event_l3']:.0f} |",
         f"| multiply-accumulates of bytes | {limits['byte_products']:.0f} |",
+        *in_tiles,
         f"| multiply-accumulates in float32, what the source runs on | {limits['floats']:.0f} |",
         "",
         "A layer at density d and T steps adds d T weights for every multiplication of its source. At the",
@@ -366,8 +374,8 @@ def _profiles(rows: Sequence[Row]) -> Table:
                 kernel, synops, dense = shares[layer["name"]]
                 if kernel == "events":
                     share = f"{synops / seconds / 1e9 / limits['event_l2']:.0%}"
-                elif kernel == "bytes" and limits["byte_products"]:
-                    share = f"{dense / seconds / 1e9 / limits['byte_products']:.0%}"
+                elif limits.get(ROOFS.get(kernel, "")):
+                    share = f"{dense / seconds / 1e9 / limits[ROOFS[kernel]]:.0%}"
             text.append(f"| {layer['name']} | {seconds * 1e6:.0f} | {kernels} | {density} | {share} |")
         text += [f"| all | {total * 1e6:.0f} | | | |", ""]
     if text:

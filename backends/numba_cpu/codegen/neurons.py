@@ -91,10 +91,11 @@ def _at_most_two(
 ) -> tuple[Value, Value]:
     """Two spikes at most: four comparisons stand for the division."""
     b = code.b
-    theta, zero = neuron.threshold, code.all(I32S, 0)
-    up = [b.sext(b.icmp_signed(">=", m, level), I32S) for level in (theta, b.add(theta, theta))]
-    down = [b.sext(b.icmp_signed("<", m, level), I32S) for level in (zero, b.neg(theta))]
-    wanted = b.sub(b.add(*down), b.add(*up))
+    theta, one = neuron.threshold, code.all(I32S, 1)
+    wanted = b.ashr(m, code.all(I32S, 31))  # -1 below zero
+    for level in (theta, b.add(theta, theta)):
+        wanted = b.select(b.icmp_signed(">=", m, level), b.add(wanted, one), wanted)
+    wanted = b.select(b.icmp_signed("<", m, b.neg(theta)), b.sub(wanted, one), wanted)
     s = code.most(wanted, b.and_(n, neuron.takes_back))
     if capacity is not None:
         s = code.least(s, b.add(capacity, n))

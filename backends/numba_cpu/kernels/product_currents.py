@@ -93,7 +93,7 @@ def multiplying_channels(kind: str) -> Routine:
 
 
 @routine
-def _pad(term: Term, image: int, t0: int, steps: int, y0: int, rows: int) -> None:
+def pad(term: Term, image: int, t0: int, steps: int, y0: int, rows: int) -> None:
     """Copy the input of a band with its borders."""
     left = term.pad_left * term.padded_pixel
     inside = term.width * term.padded_pixel
@@ -229,4 +229,4 @@ def add_channels(
 
 def product_fields(channels: bool) -> dict[str, int]:
     """Return the addresses of the routines of products, or of channels that read only themselves."""
-    return {"add": (add_channels if channels else add_products).address, "pad": _pad.address}
+    return {"add": (add_channels if channels else add_products).address, "pad": pad.address}

@@ -120,12 +120,15 @@ TERM = _record(
     "tile_places",  # address of (spike, current) offsets per tile
     "complete",  # 1: every current of the band is written
     "zeros",  # address of zeros
+    "tile_sizes",  # address of what configures tile registers
+    "places",  # scratch: addresses of currents and of spikes whose sums are made together
 )
 """What the kernel knows of a term; the scratch memory of a term holds one band."""
 
 TERM_KINDS = (
     "events",
     "bytes",  # products of bytes
+    "tiles",  # the same in tile registers
     "words",  # products of int16
     "channel_bytes",  # depthwise and identity: sums fit 16 bits
     "channel_words",
@@ -146,7 +149,9 @@ VARIANT = _record(
 )
 """How an input column scatters: its residue modulo the stride decides which columns it reaches."""
 
-EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, FLOATS, CHANNEL_FLOATS, CURRENT = range(9)
+EVENTS, TILES, CHANNEL_WIDE, CHANNEL_FLOATS, CURRENT = (
+    TERM_KINDS.index(kind) for kind in ("events", "tiles", "channel_wide", "channel_floats", "current")
+)
 
 Stage = Any
 """A record of :data:`STAGE`, as a kernel sees it."""

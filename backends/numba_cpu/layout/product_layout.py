@@ -8,19 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu.codegen import micro, micro_products
+from snnc.backends.numba_cpu.codegen import micro, micro_products, micro_tiles
 from snnc.backends.numba_cpu.kernels.product_currents import multiplying, product_fields
+from snnc.backends.numba_cpu.kernels.tile_currents import tile_fields
 from snnc.backends.numba_cpu.layout.terms import Packed, Synapse, common_fields, largest_sums
+from snnc.backends.numba_cpu.machine import tiles
 from snnc.backends.numba_cpu.machine.memory import aligned
 
 Array = NDArray[Any]
 
 LAYOUTS: dict[str, tuple[Any, int]] = {
+    "tiles": (np.int8, 4),
     "bytes": (np.int8, 4),
     "words": (np.int16, 2),
     "floats": (np.float32, 1),
 }
 """Type of the weights, and inputs of a group, whose spikes take four bytes."""
+
+LEAST_WIDTH = 4
+"""Pixels of a row from which tiles pay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,7 @@ class Products:
     """Every input is multiplied, whether it spiked or not.
 
     Attributes:
-        kind: of the products: ``bytes``, ``words`` or ``floats``.
+        kind: of the products: ``tiles`` (of bytes), ``bytes``, ``words`` or ``floats``.
         run_length: inputs of a run, a multiple of four bytes.
         runs: runs of one section, after which 16-bit sums are emptied.
     """
@@ -48,6 +54,8 @@ def product_choice(synapse: Synapse) -> Products | None:
         length = _run_length(synapse)
         return Products("floats", length, len(input_runs(synapse, length)))
     if source.kind == np.int8 and synapse.weight.dtype == np.int8:
+        if tiles.usable() and synapse.width >= LEAST_WIDTH:
+            return _tile_choice(synapse)
         most = micro_products.largest_byte(int(synapse.weight.min(initial=0)))
         if source.high - min(source.low, 0) <= most:
             return _byte_choice(synapse)
@@ -55,6 +63,14 @@ def product_choice(synapse: Synapse) -> Products | None:
         return None
     length = _run_length(synapse)
     return Products("words", length, len(input_runs(synapse, length)))
+
+
+def _tile_choice(synapse: Synapse) -> Products:
+    """Return runs that are cut into as few pieces as fit a row of a tile, all of one length."""
+    whole = _run_length(synapse)
+    pieces = -(-whole // micro_tiles.ROW_BYTES)
+    length = -(-whole // (4 * pieces)) * 4
+    return Products("tiles", length, len(input_runs(synapse, length)))
 
 
 def _byte_choice(synapse: Synapse) -> Products:
@@ -143,7 +159,7 @@ def _sectioned(synapse: Synapse, length: int, runs: int) -> Array:
 
 
 def pack_products(synapse: Synapse, choice: Products) -> Packed:
-    """Lay a weight out for the products of bytes or of words."""
+    """Lay a weight out for products."""
     window, source = synapse.window, synapse.source
     weight = _sectioned(synapse, choice.run_length, choice.runs)
     groups, outputs, sections, runs, length = weight.shape
@@ -171,7 +187,8 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             np.int64,
         )
     )
-    pixels = micro_products.pixels_together(synapse.width)
+    in_tiles = choice.kind == "tiles"
+    pixels = (micro_tiles if in_tiles else micro_products).pixels_together(synapse.width)
     rounded = -(-synapse.width // pixels) * pixels
     padded_width = max(
         source.width + window.pads[1] + window.pads[3],
@@ -188,6 +205,11 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
     offsets += [0] * (sections * runs - len(offsets))
     addresses = aligned(np.array(offsets, np.int64))
     zeros = aligned(np.zeros(micro_products.OUTPUTS, np.int32))
+    sizes = aligned(micro_tiles.configuration(pixels, length) if in_tiles else np.zeros(0, np.uint8))
+    if in_tiles:
+        routines = tile_fields() | {"tile_sizes": sizes.ctypes.data}
+    else:
+        routines = product_fields(channels=False) | {"multiply": multiplying(choice.kind, pixels).address}
     return Packed(
         common_fields(synapse, choice.kind)
         | {
@@ -197,8 +219,7 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             "sections": sections,
             "section_bytes": laid.strides[2],
             "pixels": pixels,
-            "multiply": multiplying(choice.kind, pixels).address,
-            **product_fields(channels=False),
+            **routines,
             "runs": addresses.ctypes.data,
             "run_count": runs,
             "input_groups": length // together,
@@ -209,6 +230,6 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             "complete": int(groups == 1 and tiles * micro_products.OUTPUTS == synapse.padded),
             "zeros": zeros.ctypes.data,
         },
-        kept=[laid, starts, places, addresses, zeros],
+        kept=[laid, starts, places, addresses, zeros, sizes],
         halo=(0, rounded - synapse.width),
     )

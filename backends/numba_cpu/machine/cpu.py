@@ -43,9 +43,14 @@ class Cpu:
         return {"avx512vbmi2", "avx512vl"} <= self.features
 
     @property
+    def amx(self) -> bool:
+        """Tile registers, and products of bytes in them."""
+        return {"amx-tile", "amx-int8"} <= self.features
+
+    @property
     def summary(self) -> str:
         """The name with the widest vectors, for people."""
-        for feature in ("avx512vnni", "avx512bw", "avx2", "sse4.1", "neon"):
+        for feature in ("amx-int8", "avx512vnni", "avx512bw", "avx2", "sse4.1", "neon"):
             if feature in self.features:
                 return f"{self.name} ({feature})"
         return f"{self.name} (generic)"

@@ -33,7 +33,7 @@ BAND_BYTES = 128 << 10
 """What the currents of a band may take of the second-level cache: a weight tile serves all of them."""
 
 DENSE_BAND_BYTES = 32 << 10
-"""The same where all terms are products, which read the whole weight for every row anyway."""
+"""The same where all terms are products in vector registers, which read the whole weight for every row."""
 
 BAND_STEPS = 4
 
@@ -51,6 +51,7 @@ class Rates:
         list_cost: nanoseconds per channel of an input pixel, for each sign and level.
         scatter_cost: nanoseconds per input pixel and output tile.
         byte_products: weights per nanosecond that are multiplied as bytes.
+        tile_products: the same in tile registers.
         word_products: the same of int16.
         float_products: the same of float32.
     """
@@ -59,12 +60,14 @@ class Rates:
     list_cost: float
     scatter_cost: float
     byte_products: float
+    tile_products: float
     word_products: float
     float_products: float
 
 
-# As measured on a Zen 4, and with AVX2 on a Zen 3; floats there at the rate of half as wide vectors.
-RATES = Rates(120, 0.08, 8, 220, 100, 58) if detect().vbmi2 else Rates(70, 0.13, 15, 140, 60, 30)
+# As measured on a Zen 4 (tiles: on a Sapphire Rapids), and with AVX2 on a Zen 3; floats there at the rate of
+# half as wide vectors.
+RATES = Rates(120, 0.08, 8, 220, 1000, 100, 58) if detect().vbmi2 else Rates(70, 0.13, 15, 140, 1000, 60, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +342,7 @@ class Planner:
         return StagePlan(node, terms_, output, self._band(terms_, output))
 
     def _band(self, terms_: tuple[TermPlan, ...], output: Values) -> Band:
-        dense = not any(isinstance(term.choice, Events) for term in terms_)
+        dense = not any(_shares_weights(term.choice) for term in terms_)
         room = min(BAND_BYTES, DENSE_BAND_BYTES) if dense else BAND_BYTES
         steps = min(BAND_STEPS, self.request.steps)
         rows = room // (output.width * output.padded * 4 * steps)
@@ -385,6 +388,11 @@ class Planner:
         )
 
 
+def _shares_weights(choice: Choice | None) -> bool:
+    """Say whether a kernel reads a weight once for many rows."""
+    return isinstance(choice, Events) or (isinstance(choice, Products) and choice.kind == "tiles")
+
+
 def _term_time(term: TermPlan) -> float:
     """Return about how many nanoseconds a step of one image takes."""
     match term.choice, term.synapse:
@@ -416,5 +424,10 @@ def _product_time(synapse: Synapse, choice: Products) -> float:
     pixels = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
     outputs = -(-synapse.outputs // micro_products.OUTPUTS) * micro_products.OUTPUTS * synapse.groups
     inputs = len(input_runs(synapse, choice.run_length)) * choice.run_length
-    rates = {"words": RATES.word_products, "floats": RATES.float_products}
-    return pixels * outputs * inputs / rates.get(choice.kind, RATES.byte_products)
+    rates = {
+        "tiles": RATES.tile_products,
+        "bytes": RATES.byte_products,
+        "words": RATES.word_products,
+        "floats": RATES.float_products,
+    }
+    return pixels * outputs * inputs / rates[choice.kind]
