@@ -34,7 +34,19 @@ EXTRAS = {
 }
 KERNELS = re.compile(r"kernels-[0-9a-f]{16}")
 """Names of the folders in the cache."""
-VECTORS = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "neon", "dotprod")
+VECTORS = (
+    "sse4.2",
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512bw",
+    "avx512vnni",
+    "avxvnni",
+    "amx-int8",
+    "neon",
+    "dotprod",
+)
 
 
 @click.command("doctor", cls=Verb)

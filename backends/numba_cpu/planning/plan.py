@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from snnc.backends.numba_cpu.codegen import micro_products
+from snnc.backends.numba_cpu.codegen import micro_products, micro_tiles
 from snnc.backends.numba_cpu.layout.channel_layout import channel_choice
 from snnc.backends.numba_cpu.layout.choices import Choice
 from snnc.backends.numba_cpu.layout.event_layout import Events, event_choice
@@ -51,23 +51,23 @@ class Rates:
         list_cost: nanoseconds per channel of an input pixel, for each sign and level.
         scatter_cost: nanoseconds per input pixel and output tile.
         byte_products: weights per nanosecond that are multiplied as bytes.
-        tile_products: the same in tile registers.
         word_products: the same of int16.
         float_products: the same of float32.
+        tile_cost: nanoseconds of a product of two tiles, however few pixels are in one.
     """
 
     events: float
     list_cost: float
     scatter_cost: float
     byte_products: float
-    tile_products: float
     word_products: float
     float_products: float
+    tile_cost: float
 
 
 # As measured on a Zen 4 (tiles: on a Sapphire Rapids), and with AVX2 on a Zen 3; floats there at the rate of
 # half as wide vectors.
-RATES = Rates(120, 0.08, 8, 220, 1000, 100, 58) if detect().vbmi2 else Rates(70, 0.13, 15, 140, 1000, 60, 30)
+RATES = Rates(120, 0.08, 8, 220, 100, 58, 7) if detect().vbmi2 else Rates(70, 0.13, 15, 140, 60, 30, 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,9 +423,13 @@ def _product_time(synapse: Synapse, choice: Products) -> float:
     """Return about how many nanoseconds a step of one image takes densely."""
     pixels = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
     outputs = -(-synapse.outputs // micro_products.OUTPUTS) * micro_products.OUTPUTS * synapse.groups
-    inputs = len(input_runs(synapse, choice.run_length)) * choice.run_length
+    runs = len(input_runs(synapse, choice.run_length))
+    if choice.kind == "tiles":
+        rows = synapse.source.height / synapse.window.strides[0]
+        tiles = -(-synapse.width // micro_tiles.ROWS) * outputs / micro_products.OUTPUTS
+        return rows * tiles * runs * RATES.tile_cost
+    inputs = runs * choice.run_length
     rates = {
-        "tiles": RATES.tile_products,
         "bytes": RATES.byte_products,
         "words": RATES.word_products,
         "floats": RATES.float_products,
