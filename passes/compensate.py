@@ -305,7 +305,25 @@ class _Compensation:
             message = f"{fitted.reason}; {kept}, and only the bias is corrected"
             self.context.diagnostics.append(Diagnostic(FALLBACK, message, origin, self.cure(fitted.needed)))
             return None
+        if fitted is not None and options.sparsity is not None:
+            self.check_left(group, fitted)
         return fitted
+
+    def check_left(self, group: Group, fitted: SnnGraph) -> None:
+        """Refuse a sparsity that leaves a layer without weights.
+
+        Raises:
+            UsageError: naming the layer.
+        """
+        for name in group.synapses:
+            before, after = self.graph[name], fitted[name]
+            if not isinstance(before, Weighted) or not isinstance(after, Weighted):
+                continue
+            if before.weight.any() and not after.weight.any():
+                raise UsageError(
+                    f"compensate: density={self.options.density:g} leaves none of the {before.weight.size:,} "
+                    f"weights of {before.origin!r}: use a larger density"
+                )
 
     def cure(self, needed: int | None) -> str:
         """Return what helps where so many fitting rows are needed."""

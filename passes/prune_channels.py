@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from snnc.analysis.costs import count, macs_of_ann
 from snnc.analysis.node_costs import fan_outs
-from snnc.compensation.channel_layers import free_sets, layers_of
+from snnc.compensation.channel_layers import free_sets, layers_of, require_some
 from snnc.compensation.channel_scores import Score, Spikes, channel_scores
 from snnc.compensation.readers import raised_readers
 from snnc.errors import GateError, UsageError
@@ -99,6 +99,8 @@ class PruneChannels:
         for members in layers:
             order = members[np.argsort(scores[members], kind="stable")]
             gone[order[: int(self.share * len(members))]] = True
+        if self.share:
+            require_some("prune-channels.share", self.share, layers)
         found = {}
         macs = sum(macs_of_ann(context.ann()).values())
         limits: dict[str, tuple[float, Cost]] = {}

@@ -279,7 +279,8 @@ OTHER_TIMESTEPS = Code(
 FALLBACK = Code(
     "SNN302",
     "a pass fell back to its safe form",
-    "The requested fit had too few rows, or no unique solution.",
+    "The requested fit had too few rows, or no unique solution; or what was to be learned by gradients "
+    "diverged, or is no better than the closed form.",
     Severity.WARNING,
 )
 DEAD_CHANNELS = Code(

@@ -244,6 +244,7 @@ def test_a_budget_that_cannot_be_met_exits_with_4_and_the_nearest_point(
         (["--payload", "loud"], "write binary, signed or levels:M"),
         (["--max-synops", "-1"], "without operations"),
         (["--front", "front.svg", "--preset", "graded"], "--preset contradicts the budget or --front"),
+        (["--front", "front.png"], "--front draws an SVG picture: name it front.svg"),
     ],
 )
 def test_contradictions_are_refused_in_one_line(

@@ -105,7 +105,7 @@ def test_refusals(artefact: Path, files: Files, tmp_path: Path, capsys: pytest.C
     assert "needs --logits" in refused(capsys, *run, *sure)
     assert "leave out --per-step" in refused(capsys, *run, *sure, "--logits", "--per-step")
     assert "--backend onnx gives none" in refused(capsys, *run, *sure, "--logits", "--backend", "onnx")
-    assert "neither included" in refused(capsys, *run, "--exit-confidence", 1, "--logits")
+    assert "0<x<1" in refused(capsys, *run, "--exit-confidence", 1, "--logits")
     numbers = refused(capsys, *run, *sure, "--logits", "--task", "regression")
     assert "no scores of classes" in numbers
     bench = ("bench", artefact, "--data", files.test, *sure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,6 +241,15 @@ def test_without_a_share_or_a_limit_nothing_is_asked_for() -> None:
     graph, made = lowered(residual_network())
     with pytest.raises(UsageError, match=r"prunes nothing: give it a share"):
         pruned(graph, made, "score=potential")
+
+
+def test_a_share_that_takes_nothing_out_is_refused_with_the_least_that_does() -> None:
+    graph, made = lowered(residual_network())
+    with pytest.raises(UsageError, match=r"prune-channels.share=0.01 takes no channel out") as told:
+        pruned(graph, made, "share=0.01")
+    enough = re.search(r"give ([0-9.]+) or more", str(told.value))
+    assert enough is not None
+    assert pruned(graph, made, f"share={enough[1]}")[0] is not graph
 
 
 def test_integers_are_refused() -> None:

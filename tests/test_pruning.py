@@ -142,6 +142,11 @@ def test_what_makes_no_sense_is_refused(options: str, message: str) -> None:
         Pipeline.parse(f"compensate{{{options}}}", PASSES)
 
 
+def test_a_layer_that_would_vanish_is_named() -> None:
+    with pytest.raises(UsageError, match=r"density=0.0005 leaves none of the [0-9,]+ weights of '.+'"):
+        converted(residual_network(), "density=0.0005")
+
+
 def test_a_density_that_nothing_would_keep_is_refused() -> None:
     source = residual_network()
     with pytest.raises(UsageError, match="too few to choose weights by"):

@@ -25,7 +25,7 @@ from snnc.report.origin import prepared_source
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests import test_islands
-from tests.onnx_models import Array
+from tests.onnx_models import Array, model, node, saved
 from tests.tuned_networks import QUICK, ROWS, Material, answered, network, run
 
 if importlib.util.find_spec("torch") is None:
@@ -158,8 +158,59 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(
     found = run(material, rounded=0.0, timesteps=1)
     assert calls == 13
     assert found.results[1].history[-1]["step"] <= 12
+    assert found.results[1].diverged == ("T = 1, levels",)
+    assert any(
+        "T = 1, levels: the loss or the answers were not finite" in d.message for d in found.diagnostics
+    )
     for name, value in counts(found.artefact, material.x[:5]).items():
         assert np.isfinite(value).all(), name
+
+
+def test_answers_without_bounds_end_a_stage_and_are_told(material: Material) -> None:
+    found = run(material, rate=1e30, timesteps=1, rounded=0.3)
+    assert "T = 1, levels" in found.results[1].diverged
+    assert any(each.help == "tune at a lower --rate" for each in found.diagnostics)
+    (record,) = (record for record in found.artefact.metadata.records if record["pass"] == "tune")
+    assert record["diverged"] == list(found.results[1].diverged)
+
+
+@pytest.mark.parametrize("loss", ["features", "activity", "attention"])
+def test_losses_of_rectifiers_need_some(loss: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    proto = model(
+        [node("Gemm", "x w", "h", transB=1), node("Tanh", "h", "t"), node("Gemm", "t v", transB=1)],
+        ("N", 8),
+        {
+            name: random.standard_normal(shape).astype(np.float32)
+            for name, shape in (("w", (16, 8)), ("v", (3, 16)))
+        },
+    )
+    x = random.standard_normal((ROWS, 8)).astype(np.float32)
+    given: dict[str, Any] = {**QUICK, "timesteps": 1, "losses": {loss: 1.0, "kl": 1.0}}
+    folder = tmp_path / "run"
+    with pytest.raises(UsageError, match=f"the loss {loss} .* the network has none"):
+        tune(
+            saved(tmp_path, proto),
+            x,
+            options=Options(preset="one-step", threads=1),
+            checkpoints=folder,
+            **given,
+        )
+    assert not folder.exists()
+
+
+def test_a_refused_run_leaves_nothing_in_the_way_of_the_next(material: Material, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(UsageError, match="reverse needs 60 steps"):
+        run(material, density=0.5, reverse=True, epochs=1, checkpoints=folder)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "note.txt").write_text("the user's own")
+    with pytest.raises(UsageError, match="reverse needs 60 steps"):
+        run(material, density=0.5, reverse=True, epochs=1, checkpoints=folder)
+    assert [path.name for path in folder.iterdir()] == ["note.txt"]
+    run(material, epochs=1, checkpoints=folder)
+    assert (folder / "plan.json").exists()
 
 
 def test_what_is_trained_must_be_what_is_deployed(

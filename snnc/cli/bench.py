@@ -73,7 +73,7 @@ class Request:
 )
 @click.option(
     "--exit-confidence",
-    type=FiniteRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     metavar="P",
     help="Also tell latency and operations of rows that answer as soon as the largest softmax probability "
     "reaches P. The times stay those of all steps.",

@@ -145,6 +145,8 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Wor
     read = (located.path, asked.calib, prepares, ctx.meta.get("snnc.config"))
     check_outputs(journal, others=read, force=True)  # one that exists is gone on with
     check_outputs(output, front, others=(*read, journal), force=asked.force)
+    if front is not None and front.suffix.lower() != ".svg":
+        raise UsageError(f"--front draws an SVG picture: name it {front.with_suffix('.svg')}")
     if asked.pipeline is not None:
         refuse("selects a pipeline, and --pipeline gives another: leave out one of the two", "--preset")
     if journal is None and output is not None:

@@ -86,7 +86,7 @@ class Request:
 @task_option
 @click.option(
     "--exit-confidence",
-    type=FiniteRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     metavar="P",
     help="Also answer as soon as the largest softmax probability reaches P: accuracy, latency, operations.",
 )

@@ -66,7 +66,7 @@ OF_ROWS = ("--per-step", "--logits", "--timesteps", "--rows-layout", "--task")
 )
 @click.option(
     "--exit-confidence",
-    type=FiniteRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
     help="Answer a row as soon as its largest softmax probability reaches SHARE; needs --logits. With "
     "--stream: end a window of T frames with the first answer of this confidence.",

@@ -264,6 +264,11 @@ def _tell(terminal: Terminal, trained: Trained, request: Request, last: str) -> 
             }
         )
         return
+    for stage in trained.record["diverged"]:
+        terminal.warn(
+            f"the loss or the answers of the stage {stage} were not finite; the last good state is kept "
+            "(train at a lower --rate)"
+        )
     levels = trained.record["course"]["levels"]
     what, how = "in floats", "--preset one-step -T 1"
     if levels is not None:

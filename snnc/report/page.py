@@ -18,6 +18,7 @@ from snnc.report.document import TOP_FLIPS, Report, flips, several
 from snnc.report.drawing import Chart, percent
 from snnc.report.energy import Energy, microjoules
 from snnc.report.layers import LayerReport
+from snnc.report.learning import Learning, learning_chart, learning_of
 from snnc.report.measurement import Measurement
 from snnc.report.pictures import Pictures
 from snnc.report.rules import own_error
@@ -199,6 +200,9 @@ def _sections(report: Report) -> list[Section]:
         sections.insert(0, _outputs(found))
     if found.tells_classes:
         sections.append(_disagreements(report))
+    learning = learning_of(report.artefact.metadata.records)
+    if learning is not None:
+        sections.append(_learning(learning))
     sections.append(_passes(report))
     if report.artefact.host is not None:
         sections.append(_host(report.artefact.host))
@@ -380,6 +384,14 @@ def _disagreements(report: Report) -> Section:
         tables.append(Table("The most frequent disagreements", ("ANN says", "SNN says", "rows"), rows))
         text = f"The networks disagree on {sum(n for _, n in pairs)} of {several(found.rows, 'row')}."
     return Section("disagreements", "Disagreements", (text,), (), tuple(tables))
+
+
+def _learning(learning: Learning) -> Section:
+    text = (
+        f"Rows held back chose among the states of the network, and the {learning.kept} is kept: figures "
+        "on them are a little too high. All others of this page are of the rows of the report."
+    )
+    return Section("learning", "How it learned", (text,), (learning_chart(learning),))
 
 
 def _passes(report: Report) -> Section:

@@ -55,8 +55,8 @@ def augmented(
 
 
 def reach(size: int) -> int:
-    """Return the largest shift along an axis: an eighth of it, as 4 pixels of 32."""
-    return size // 8
+    """Return the largest shift along an axis: an eighth of it, as 4 pixels of 32, and at least one pixel."""
+    return max(1, size // 8)
 
 
 def _shifted(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -26,8 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snnc.compensation.channel_layers import free_sets, layers_of
-from snnc.errors import UsageError
+from snnc.compensation.channel_layers import free_sets, layers_of, require_some
 from snnc.ir import ann
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
@@ -72,15 +71,7 @@ class ChannelGroups:
         Raises:
             UsageError: no layer loses a channel.
         """
-        if any(int(share * len(members)) for members in self.layers):
-            return
-        if not self.layers:
-            raise UsageError("no layer of this network can lose channels: leave channels out")
-        most = max(map(len, self.layers))
-        raise UsageError(
-            f"channels={share:g} takes no channel out of any layer, as the largest has {most} that can go: "
-            f"give {1 / most:.2g} or more"
-        )
+        require_some("channels", share, self.layers)
 
 
 class Gates(nn.Module):

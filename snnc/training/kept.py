@@ -21,6 +21,7 @@ class Kept:
         steps: of each stage.
         history: measurements on the way.
         untrained: a node whose integers are not trained, and why; empty where there is none.
+        diverged: stages that ended before their last step, for a loss or answers that were not finite.
     """
 
     timesteps: int
@@ -31,6 +32,7 @@ class Kept:
     steps: tuple[int, int]
     history: tuple[dict[str, Any], ...]
     untrained: str = ""
+    diverged: tuple[str, ...] = ()
 
     @property
     def is_tuned(self) -> bool:
@@ -47,6 +49,7 @@ class Kept:
             "reason": self.reason,
             "equal_rows": self.equal_rows,
             "untrained": self.untrained,
+            "diverged": list(self.diverged),
             "steps": list(self.steps),
             "curve": list(self.history),
         }

@@ -1,10 +1,13 @@
-"""How many steps each stage of a run takes: fixed once, before the first, and kept beside the checkpoints."""
+"""The folder of a run, and how many steps its stages take: fixed once, and kept beside the checkpoints."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,34 @@ FASTER = 0.9
 
 JUDGING = 0.15
 """Share of a stage's time that judging may take; where it takes more, fewer steps are trained."""
+
+
+@contextmanager
+def run_folder(checkpoints: str | os.PathLike[str] | None, prefix: str) -> Iterator[Path]:
+    """Give a run its folder; one that ends by an error before its first checkpoint leaves nothing there.
+
+    Args:
+        checkpoints: the folder; ``None`` for one that is removed at the end.
+        prefix: of the name of such a one.
+    """
+    if checkpoints is None:
+        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as made:
+            yield Path(made)
+        return
+    folder = Path(checkpoints)
+    known = folder.exists()
+    earlier = set(folder.iterdir()) if known else set[Path]()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except BaseException:
+        if not any(folder.glob("*.pt")):
+            for each in set(folder.iterdir()) - earlier:
+                each.unlink(missing_ok=True)
+            if not known:
+                with suppress(OSError):
+                    folder.rmdir()
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,10 +76,7 @@ class Stage:
             if state.diverged:
                 continue
             if not self.take(state, step):
-                state.diverged = True
-                self.lesson.progress.message(
-                    f"{self.name}: the loss is not finite; the last good state is kept"
-                )
+                self._end(state, "the loss is not finite")
             state.step = step + 1
             if not state.diverged and state.step in self.evaluations:
                 self._judged(state)
@@ -90,6 +87,11 @@ class Stage:
         self.checkpoint.save(state, self.learner, self.optimiser)
         self.learner.load(state.best)
         return state
+
+    def _end(self, state: RunState, reason: str) -> None:
+        """Take no step any more; the best state stays."""
+        state.diverged = True
+        self.lesson.progress.message(f"{self.name}: {reason}; the last good state is kept")
 
     def timed(self, steps: int) -> Speed:
         """Measure how long steps and judgements take, on a network of its own, which learns from them."""
@@ -228,6 +230,8 @@ class Stage:
             found["turn"] = "sparse" if self.learner.counts(state.step - 1, self.steps) else "dense"
         state.history.append({**found, "losses": state.losses()})
         self.lesson.progress.message(f"{self.name}, step {state.step} of {self.steps}: {measure.text}")
+        if not math.isfinite(measure.error):
+            self._end(state, "the answers on the rows held back are not finite")
         if not self.learner.counts(state.step - 1, self.steps):
             return
         falling = self.learner.falling(state.step, self.steps)

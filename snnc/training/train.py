@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +36,7 @@ from snnc.training.course import Course
 from snnc.training.extra import require_torch
 from snnc.training.judge import Measure
 from snnc.training.pixels import Pixels
+from snnc.training.plan import run_folder
 from snnc.training.recipe import Recipe
 from snnc.training.rows import TrainingRows
 from snnc.training.tuning import teller
@@ -159,27 +158,24 @@ def train(
     before = torch.get_num_threads()
     count = threads or available_cores()
     torch.set_num_threads(count)
-    folder = Path(tempfile.mkdtemp(prefix="snnc-train-")) if checkpoints is None else Path(checkpoints)
-    folder.mkdir(parents=True, exist_ok=True)
     simulator = load_simulator("numba", count)
     try:
-        grown = Trainer(
-            wanted,
-            asked,
-            pixels,
-            source,
-            rows,
-            taught,
-            folder,
-            identity,
-            teller(folder, metrics),
-            simulator,
-            as_progress(progress),
-        ).run()
+        with run_folder(checkpoints, "snnc-train-") as folder:
+            grown = Trainer(
+                wanted,
+                asked,
+                pixels,
+                source,
+                rows,
+                taught,
+                folder,
+                identity,
+                teller(folder, metrics),
+                simulator,
+                as_progress(progress),
+            ).run()
     finally:
         torch.set_num_threads(before)
-        if checkpoints is None:
-            shutil.rmtree(folder, ignore_errors=True)
     check_read_back(grown, rows, simulator)
     record = {
         **facts,
@@ -189,6 +185,7 @@ def train(
         "equal_rows": grown.equal_rows,
         "steps": list(grown.steps),
         "bfloat16": grown.bfloat16,
+        "diverged": list(grown.diverged),
         "curve": list(grown.history),
     }
     text = json.dumps(record)

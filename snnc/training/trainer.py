@@ -81,6 +81,7 @@ class Grown:
         steps: of each stage.
         bfloat16: whether the first stage multiplied in bfloat16.
         history: measurements on the way.
+        diverged: stages that ended before their last step, for a loss or answers that were not finite.
     """
 
     model: onnx.ModelProto
@@ -90,6 +91,7 @@ class Grown:
     steps: tuple[int, int]
     bfloat16: bool
     history: tuple[dict[str, Any], ...]
+    diverged: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -122,6 +124,7 @@ class Trainer:
     simulator: Simulator
     progress: Progress
     _history: list[dict[str, Any]] = field(default_factory=list)
+    _diverged: list[str] = field(default_factory=list)
 
     def run(self) -> Grown:
         """Train, or go on where a run was interrupted.
@@ -151,7 +154,14 @@ class Trainer:
         equal = verified(integers, graph, lesson.judge, self.simulator)
         measure = lesson.judge.simulated(graph, self.simulator)
         return Grown(
-            exported(graph), graph, measure, equal, (first, second), plan.bfloat16, tuple(self._history)
+            exported(graph),
+            graph,
+            measure,
+            equal,
+            (first, second),
+            plan.bfloat16,
+            tuple(self._history),
+            tuple(self._diverged),
         )
 
     def _in_floats(self) -> Grown:
@@ -168,7 +178,8 @@ class Trainer:
             raise InternalError("folding leaves no source network")
         model = to_onnx(folded, folded.outputs)
         measure = learner.measured(lesson.judge)
-        return Grown(model, folded, measure, 0, (steps, 0), plan.bfloat16, tuple(self._history))
+        told = tuple(self._history), tuple(self._diverged)
+        return Grown(model, folded, measure, 0, (steps, 0), plan.bfloat16, *told)
 
     def _learning(self, start: ann.AnnGraph) -> AnnNetwork:
         """Return the network of the first stage.
@@ -295,6 +306,8 @@ class Trainer:
         with within_memory(lesson.recipe.batch):
             state = stage.run(lambda history: self.told([*earlier, *history]))
         self._history = [*earlier, *state.history]
+        if state.diverged:
+            self._diverged.append(name)
 
 
 def levelled(graph: ann.AnnGraph, levels: int) -> ann.AnnGraph:

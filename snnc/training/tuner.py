@@ -37,6 +37,7 @@ from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task
 from snnc.passes import PASSES
 from snnc.pipeline import Context, PassRecord, Pipeline, run_pipeline
+from snnc.report.fed import spiking_layers
 from snnc.source.calibration import Calibration
 from snnc.training.ann_network import AnnNetwork
 from snnc.training.channels import ChannelGroups, Gates
@@ -106,6 +107,7 @@ class Tuner:
     _last: int | None = None
     _clipped: ann.AnnGraph | None = None
     _untrained: str = ""
+    _diverged: list[str] = field(default_factory=list)
     _groups: ChannelGroups | None = None
 
     def __call__(self, passes: Pipeline, graph: ann.AnnGraph, context: Context) -> Tuned:
@@ -146,9 +148,27 @@ class Tuner:
         self._learned, self._last, self._clipped = folded, T, given
         if not reason and measure is not None and closed_measure.key <= measure.key:
             reason = "the closed form is as good on the rows held back"
-        found = Kept(T, closed_measure, measure, reason, equal, steps, tuple(self._history), self._untrained)
+        found = Kept(
+            T,
+            closed_measure,
+            measure,
+            reason,
+            equal,
+            steps,
+            tuple(self._history),
+            self._untrained,
+            tuple(self._diverged),
+        )
         self.results[T] = found
-        self._history = []
+        self._history, self._diverged = [], []
+        context.diagnostics.extend(
+            Diagnostic(
+                FALLBACK,
+                f"{name}: the loss or the answers were not finite; the last good state is kept",
+                help="tune at a lower --rate",
+            )
+            for name in found.diverged
+        )
         seconds, findings = time.monotonic() - begun, self._findings(lesson, found)
         record = PassRecord("tune", found.is_tuned, len(closed.nodes), seconds, findings)
         if found.is_tuned and tuned is not None:
@@ -218,8 +238,17 @@ class Tuner:
                 "network do not depend on it: leave it out"
             )
         layers = compared_layers(clipped)
+        prices = spike_prices(lowered, clipped, device)
+        for name, compared in (("features", layers), ("activity", prices)):
+            if name in weights and not compared:
+                raise UsageError(f"the loss {name} is of rectifiers, and the network has none: leave it out")
         if "attention" in weights and not any(len(clipped[name].shape) > 1 for name in layers):
             raise UsageError("the loss attention compares maps, and the network has none: use features")
+        functions = [node.name for node in spiking_layers(lowered) if node.name not in prices]
+        if "activity" in weights and functions:
+            context.progress.message(
+                f"the loss activity prices spikes of rectifiers alone, not those of {', '.join(functions)}"
+            )
         teacher = AnnNetwork(plain).to(device).to(memory_format=torch.channels_last).eval()
         for parameter in teacher.parameters():
             parameter.requires_grad_(False)
@@ -234,7 +263,7 @@ class Tuner:
             judge=judge,
             tasks=tasks,
             layers=layers,
-            prices=spike_prices(lowered, clipped, device),
+            prices=prices,
             variances=variances,
             weights=weights,
             progress=context.progress,
@@ -284,6 +313,8 @@ class Tuner:
                     integers = self._timed(lesson, self._integers(lowered))
                 found = Plan.of_minutes(self.timesteps, recipe, (levels, integers))
             found = replace(found, bfloat16=bfloat16)
+            for levels_steps, _ in found.steps.values():
+                self.recipe.check_turns(levels_steps, lesson.weights)
             found.write(self.folder, self.identity)
         if set(found.steps) != set(self.timesteps):
             raise InputError(f"{self.folder} belongs to another run: remove it")
@@ -323,7 +354,6 @@ class Tuner:
         if not steps:
             return start
         T = context.timesteps
-        self.recipe.check_turns(steps, lesson.weights)
         network = self._levels(lesson, self._normalised(lesson, start), T)
         learner = Learner(network, self.recipe.of_levels(fewest_levels(start, T)))
         learner.take_statistics(lesson.statistics())
@@ -375,6 +405,8 @@ class Tuner:
         earlier = list(self._history)
         with within_memory(lesson.recipe.batch):
             state = stage.run(lambda history: self._tell([*earlier, *history]))
+        if state.diverged:
+            self._diverged.append(name)
         self._history = [*earlier, *state.history]
 
     def _tell(self, history: list[dict[str, Any]]) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +34,7 @@ from snnc.passes import PASSES, PRESETS
 from snnc.progress import Callback, Progress, as_progress
 from snnc.simulation.reference import encode_all
 from snnc.training.extra import require_torch
+from snnc.training.plan import run_folder
 from snnc.training.recipe import Recipe
 from snnc.training.rows import CHUNK, TrainingRows
 from snnc.writing import replacing
@@ -158,15 +157,12 @@ def tune(
     identity = _identity(source, training, asked, order, first)
     before = torch.get_num_threads()
     torch.set_num_threads(given.threads or available_cores())
-    folder = Path(tempfile.mkdtemp(prefix="snnc-tune-")) if checkpoints is None else Path(checkpoints)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        tuner = Tuner(asked, training, tasks, order, folder, identity, teller(folder, metrics))
-        return _tuned(model, tuner, given, as_progress(progress))
+        with run_folder(checkpoints, "snnc-tune-") as folder:
+            tuner = Tuner(asked, training, tasks, order, folder, identity, teller(folder, metrics))
+            return _tuned(model, tuner, given, as_progress(progress))
     finally:
         torch.set_num_threads(before)
-        if checkpoints is None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def teller(folder: Path, metrics: str | os.PathLike[str] | None) -> Callable[[list[dict[str, Any]]], None]:
