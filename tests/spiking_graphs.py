@@ -112,6 +112,17 @@ def wide_graph(seed: int, *, neuron: Neuron | None = None) -> SnnGraph:
     return builder.proved(seed)
 
 
+def short_rows(width: int, timesteps: int, neuron: Neuron) -> SnnGraph:
+    """Return a small integer network of maps of so few columns, with whole cache lines of channels."""
+    builder = Builder(np.random.default_rng(width), timesteps, Schedule.SYNCHRONOUS, neuron, False)
+    top = builder.fire(builder.convolution(builder.encode((2, 5, width)), 64))
+    top = builder.fire(builder.convolution(top, 40), builder.convolution(top, 40, kernel=1))
+    top = builder.fire(builder.convolution(top, 64, kernel=5))
+    top = builder.fire(builder.convolution(top, 128, stride=2))
+    classify(builder, top)
+    return builder.proved(width)
+
+
 def side_by_side(
     seed: int, channels: Sequence[int], neuron: Neuron, schedule: Schedule, *, negative: bool = False
 ) -> SnnGraph:

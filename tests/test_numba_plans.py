@@ -40,6 +40,7 @@ from tests.spiking_graphs import (
     graphs,
     random_graph,
     random_inputs,
+    short_rows,
     wide_graph,
 )
 
@@ -112,6 +113,20 @@ def test_the_forced_plans_differ() -> None:
         stages = [part for part in found.parts if isinstance(part, StagePlan)]
         kernels.add(tuple(term.kernel for part in stages for term in part.terms))
     assert len(kernels) >= 3  # there is no depthwise layer in it
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("width", [2, 3, 5, 7, 8])
+def test_short_rows(width: int, timesteps: int) -> None:
+    """Where there are tile registers, several steps share a tile; the last block may be a short one."""
+    graph = short_rows(width, timesteps, Neuron(spikes_per_step=1 + width % 2))
+    q = random_inputs(graph, 2, 5)
+    expected = ReferenceSimulator().run(graph, q, timesteps, STATES)
+    for band in (1 << 11, 1 << 17):
+        with forced("products", band):
+            assert_same(expected, NumbaSimulator(2).run(graph, q, timesteps, STATES), band)
+            kernels = str(NumbaSimulator(1).plan(graph, timesteps, 2))
+        assert ("step_tiles" in kernels) == tiles.usable()
 
 
 @pytest.mark.skipif(not tiles.usable(), reason="this processor has no tile registers")

@@ -123,7 +123,7 @@ def _multiplying(rows: int, count: int) -> int:
 @numba.njit(nogil=True)
 def _tiling(sizes: int, places: int, runs: int, rows: int, count: int) -> None:
     configure(sizes)
-    multiply_tiles(TOGETHER, 1, places, places, ROW_BYTES, ROW_BYTES, runs, count, rows, 0)
+    multiply_tiles(TOGETHER, 0, 1, places, places, ROW_BYTES, ROW_BYTES, runs, count, rows, 0)
     release()
 
 

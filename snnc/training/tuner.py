@@ -239,12 +239,13 @@ class Tuner:
             )
         layers = compared_layers(clipped)
         prices = spike_prices(lowered, clipped, device)
-        for name, compared in (("features", layers), ("activity", prices)):
+        priced = [node.name for node in clipped.of_type(ann.Relu) if node.name in prices]
+        for name, compared in (("features", layers), ("activity", priced)):
             if name in weights and not compared:
                 raise UsageError(f"the loss {name} is of rectifiers, and the network has none: leave it out")
         if "attention" in weights and not any(len(clipped[name].shape) > 1 for name in layers):
             raise UsageError("the loss attention compares maps, and the network has none: use features")
-        functions = [node.name for node in spiking_layers(lowered) if node.name not in prices]
+        functions = [node.name for node in spiking_layers(lowered) if node.name not in priced]
         if "activity" in weights and functions:
             context.progress.message(
                 f"the loss activity prices spikes of rectifiers alone, not those of {', '.join(functions)}"

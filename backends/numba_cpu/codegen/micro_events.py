@@ -33,7 +33,7 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen.micro import add_to_current
-from snnc.backends.numba_cpu.codegen.vector import I8, I16, I32, I64, Code, Value, vector, vector_code
+from snnc.backends.numba_cpu.codegen.vector import I8, I16, I64, Code, Value, vector, vector_code
 from snnc.backends.numba_cpu.machine.cpu import detect
 
 BLOCK = 32
@@ -187,12 +187,10 @@ def prefetch(code: Code, address: Value, lines: Value) -> Value:
     Returns:
         The XOR of what was loaded; storing it keeps LLVM from removing the loads as dead code.
     """
-    read_soon = [ir.Constant(I32, number) for number in (0, 2, 1)]  # to read, into the second cache, data
 
     def body(j: Value, sums: list[Value]) -> list[Value]:
         line = code.at(address, code.multiply(j, 64))
-        pointer = code.pointer(code.at(line, 64 * AHEAD), I8)
-        code.call("llvm.prefetch.p0", ir.VoidType(), [pointer, *read_soon])
+        code.prefetch(code.at(line, 64 * AHEAD), locality=2)
         return [code.b.xor(sums[0], code.load(I64, line))]
 
     return code.loop(lines, [code.number(0)], body)[0]

@@ -25,8 +25,13 @@ ROWS = 16
 ROW_BYTES = 64
 """Bytes of a row of a tile."""
 
+TILE_BYTES = ROWS * ROW_BYTES
+
 TOGETHER = 4
 """Sums that are made together."""
+
+STEPS = 4
+"""Steps of a pixel that may share a tile."""
 
 _SUMS, _WEIGHT, _SPIKES = range(TOGETHER), TOGETHER, range(TOGETHER + 1, 8)
 """Which of the eight registers hold what."""
@@ -69,6 +74,7 @@ def release(code: Code) -> None:
 def multiply_tiles(
     code: Code,
     together: int,
+    ahead: int,
     fresh: Value,
     currents: Value,
     spikes: Value,
@@ -84,6 +90,7 @@ def multiply_tiles(
     Args:
         code: what to write with.
         together: at most :data:`TOGETHER`.
+        ahead: how many pieces of the weight are fetched ahead; 0 for none, where it lies in the cache.
         fresh: not 0 where there is nothing to add to.
         currents: address of one int64 per row of pixels: the address of its int32 currents.
         spikes: address of as many: those of its int8 spikes.
@@ -105,6 +112,10 @@ def multiply_tiles(
                 _call(code, "tileloadd64", [tile], target, current_stride)
 
     def one_run(r: Value) -> None:
+        if ahead:
+            later = code.at(weight, code.b.mul(code.at(r, ahead), weight_bytes))
+            for k in range(ROWS):
+                code.prefetch(code.at(later, k * ROW_BYTES))
         _call(
             code,
             "tileloadd64",

@@ -174,6 +174,16 @@ class Code:
         function = _cgutils.get_or_insert_function(self.b.module, kind, name)
         return self.b.call(function, arguments)
 
+    def prefetch(self, address: Value, locality: int = 3) -> None:
+        """Ask for the cache line at an address, which need not be one that may be read.
+
+        Args:
+            address: of a byte in it.
+            locality: 3 for the first cache, 2 for the second.
+        """
+        how = [ir.Constant(I32, value) for value in (0, locality, 1)]  # to be read; data
+        self.call("llvm.prefetch.p0", ir.VoidType(), [self.pointer(address, I8), *how])
+
     def memset(self, address: Value, count: Value, value: Value) -> None:
         """Set ``count`` bytes."""
         _cgutils.memset(self.b, self.pointer(address, I8), count, value)

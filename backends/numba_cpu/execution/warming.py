@@ -17,6 +17,7 @@ from snnc.backends.numba_cpu.kernels.records import STAGE
 from snnc.backends.numba_cpu.kernels.stage import keep_states, run_stages, stage_fields
 from snnc.backends.numba_cpu.kernels.tile_currents import tile_fields
 from snnc.backends.numba_cpu.layout.event_layout import SCATTERED_BLOCKS, SLIDING_BLOCKS, SLIDING_TAPS
+from snnc.backends.numba_cpu.layout.product_layout import TILE_KINDS
 from snnc.backends.numba_cpu.machine import tiles
 from snnc.backends.numba_cpu.machine.cache import Routine
 
@@ -35,7 +36,7 @@ def compile_ahead() -> int:
     addresses |= set(event_fields().values())
     addresses |= set(product_fields(channels=False).values()) | set(product_fields(channels=True).values())
     if tiles.usable():
-        addresses |= set(tile_fields().values())
+        addresses |= {address for kind in TILE_KINDS for address in tile_fields(kind).values()}
     run_stages(np.zeros(0, STAGE), 0, 1, 0)
     nothing, spikes = np.zeros(0, np.int64), np.zeros(0, np.int8)
     counting.pool(spikes, np.zeros(9, np.int64), np.zeros(8, np.int64), True, spikes)

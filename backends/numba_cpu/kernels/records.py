@@ -120,8 +120,8 @@ TERM = _record(
     "tile_places",  # address of (spike, current) offsets per tile
     "complete",  # 1: every current of the band is written
     "zeros",  # address of zeros
-    "tile_sizes",  # address of what configures tile registers
-    "places",  # scratch: addresses of currents and of spikes whose sums are made together
+    "tile_sizes",  # address of what configures tile registers; of step_tiles, for each number of steps
+    "places",  # scratch: addresses of currents and of spikes whose sums are made together, and sums
 )
 """What the kernel knows of a term; the scratch memory of a term holds one band."""
 
@@ -129,6 +129,7 @@ TERM_KINDS = (
     "events",
     "bytes",  # products of bytes
     "tiles",  # the same in tile registers
+    "step_tiles",  # the same, several steps in one
     "words",  # products of int16
     "channel_bytes",  # depthwise and identity: sums fit 16 bits
     "channel_words",
@@ -149,8 +150,9 @@ VARIANT = _record(
 )
 """How an input column scatters: its residue modulo the stride decides which columns it reaches."""
 
-EVENTS, TILES, CHANNEL_WIDE, CHANNEL_FLOATS, CURRENT = (
-    TERM_KINDS.index(kind) for kind in ("events", "tiles", "channel_wide", "channel_floats", "current")
+EVENTS, TILES, STEP_TILES, CHANNEL_WIDE, CHANNEL_FLOATS, CURRENT = (
+    TERM_KINDS.index(kind)
+    for kind in ("events", "tiles", "step_tiles", "channel_wide", "channel_floats", "current")
 )
 
 Stage = Any

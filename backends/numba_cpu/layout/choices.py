@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from snnc.backends.numba_cpu.codegen.micro_tiles import TOGETHER
-from snnc.backends.numba_cpu.kernels.records import EVENTS, TILES
+from snnc.backends.numba_cpu.codegen.micro_tiles import TILE_BYTES, TOGETHER
+from snnc.backends.numba_cpu.kernels.records import EVENTS, STEP_TILES, TILES
 from snnc.backends.numba_cpu.layout.channel_layout import Channels, pack_channels
 from snnc.backends.numba_cpu.layout.event_layout import Events, pack_events
 from snnc.backends.numba_cpu.layout.product_layout import Products, pack_products
@@ -45,7 +45,9 @@ def scratch_bytes(fields: dict[str, int], band: Band, over_steps: bool) -> dict[
     together = fields.get("pixels", 1)
     frames = -(-steps // together) * together if over_steps else steps
     padded = {"padded": frames * height * fields["padded_row"]}
-    return padded | {"places": 2 * TOGETHER * 8} if fields["kind"] == TILES else padded
+    if fields["kind"] in (TILES, STEP_TILES):
+        padded["places"] = TOGETHER * (2 * 8 + TILE_BYTES)
+    return padded
 
 
 def input_rows(fields: dict[str, int], band: Band) -> int:

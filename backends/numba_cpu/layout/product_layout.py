@@ -19,13 +19,16 @@ Array = NDArray[Any]
 
 LAYOUTS: dict[str, tuple[Any, int]] = {
     "tiles": (np.int8, 4),
+    "step_tiles": (np.int8, 4),
     "bytes": (np.int8, 4),
     "words": (np.int16, 2),
     "floats": (np.float32, 1),
 }
 """Type of the weights, and inputs of a group, whose spikes take four bytes."""
 
-LEAST_WIDTH = 4
+TILE_KINDS = ("tiles", "step_tiles")
+
+LEAST_WIDTH = 2
 """Pixels of a row from which tiles pay."""
 
 
@@ -34,7 +37,7 @@ class Products:
     """Every input is multiplied, whether it spiked or not.
 
     Attributes:
-        kind: of the products: ``tiles`` (of bytes), ``bytes``, ``words`` or ``floats``.
+        kind: of the products: ``tiles`` or ``step_tiles`` (of bytes), ``bytes``, ``words`` or ``floats``.
         run_length: inputs of a run, a multiple of four bytes.
         runs: runs of one section, after which 16-bit sums are emptied.
     """
@@ -66,8 +69,20 @@ def product_choice(synapse: Synapse) -> Products | None:
 
 
 def _tile_choice(synapse: Synapse) -> Products:
-    """Return runs that are cut into as few pieces as fit a row of a tile, all of one length."""
+    """Return runs that are cut into as few pieces as fit a row of a tile, all of one length.
+
+    Short rows fill a tile with several steps, which takes whole pieces of a pixel.
+    """
     whole = _run_length(synapse)
+    simple = synapse.groups == 1 and synapse.window.dilations[1] == 1 and synapse.window.strides[1] == 1
+    if (
+        simple
+        and synapse.width <= micro_tiles.ROWS // 2
+        and synapse.source.padded % micro_tiles.ROW_BYTES == 0
+    ):
+        return Products(
+            "step_tiles", micro_tiles.ROW_BYTES, whole // micro_tiles.ROW_BYTES * synapse.window.kernel[0]
+        )
     pieces = -(-whole // micro_tiles.ROW_BYTES)
     length = -(-whole // (4 * pieces)) * 4
     return Products("tiles", length, len(input_runs(synapse, length)))
@@ -158,6 +173,12 @@ def _sectioned(synapse: Synapse, length: int, runs: int) -> Array:
     return full.reshape(*cut.shape[:2], sections, runs, length)
 
 
+def _tile_rows(width: int) -> list[int]:
+    """Return how many rows of a tile some pixels of a short row take, for each number of steps."""
+    steps = range(1, 1 + micro_tiles.STEPS)
+    return [n * -(-width // -(-width * n // micro_tiles.ROWS)) for n in steps]
+
+
 def pack_products(synapse: Synapse, choice: Products) -> Packed:
     """Lay a weight out for products."""
     window, source = synapse.window, synapse.source
@@ -187,9 +208,10 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             np.int64,
         )
     )
-    in_tiles = choice.kind == "tiles"
+    in_tiles, in_steps = choice.kind in TILE_KINDS, choice.kind == "step_tiles"
     pixels = (micro_tiles if in_tiles else micro_products).pixels_together(synapse.width)
-    rounded = -(-synapse.width // pixels) * pixels
+    # Blocks of some steps of a short row reach one pixel beyond it.
+    rounded = synapse.width + 1 if in_steps else -(-synapse.width // pixels) * pixels
     padded_width = max(
         source.width + window.pads[1] + window.pads[3],
         (rounded - 1) * window.strides[1] + (window.kernel[1] - 1) * window.dilations[1] + 1,
@@ -198,16 +220,20 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
     row = padded_width * pixel
     joined = groups == 1 and window.dilations[1] == 1
     offsets = []
-    for run, first in input_runs(synapse, choice.run_length):
-        ky, kx = (run, 0) if joined else divmod(run, window.kernel[1])
-        place = ky * window.dilations[0] * row + kx * window.dilations[1] * pixel
-        offsets.append(place + first * size)
+    for steps in range(1, 1 + (micro_tiles.STEPS if in_steps else 1)):  # that lie side by side in a pixel
+        for run, first in input_runs(synapse, choice.run_length):
+            ky, kx = (run, 0) if joined else divmod(run, window.kernel[1])
+            place = ky * window.dilations[0] * row + kx * window.dilations[1] * pixel
+            whole, part = divmod(first * size, pixel) if in_steps else (0, first * size)
+            offsets.append((place + whole * pixel) * steps + part)
     offsets += [0] * (sections * runs - len(offsets))
     addresses = aligned(np.array(offsets, np.int64))
     zeros = aligned(np.zeros(micro_products.OUTPUTS, np.int32))
-    sizes = aligned(micro_tiles.configuration(pixels, length) if in_tiles else np.zeros(0, np.uint8))
+    sizes = aligned(np.zeros(0, np.uint8))
     if in_tiles:
-        routines = tile_fields() | {"tile_sizes": sizes.ctypes.data}
+        rows = _tile_rows(synapse.width) if in_steps else [pixels]
+        sizes = aligned(np.stack([micro_tiles.configuration(each, length) for each in rows]))
+        routines = tile_fields(choice.kind) | {"tile_sizes": sizes.ctypes.data}
     else:
         routines = product_fields(channels=False) | {"multiply": multiplying(choice.kind, pixels).address}
     return Packed(

@@ -16,7 +16,7 @@ from snnc.backends.numba_cpu.codegen import micro_products, micro_tiles
 from snnc.backends.numba_cpu.layout.channel_layout import channel_choice
 from snnc.backends.numba_cpu.layout.choices import Choice
 from snnc.backends.numba_cpu.layout.event_layout import Events, event_choice
-from snnc.backends.numba_cpu.layout.product_layout import Products, input_runs, product_choice
+from snnc.backends.numba_cpu.layout.product_layout import TILE_KINDS, Products, input_runs, product_choice
 from snnc.backends.numba_cpu.layout.terms import Band, Synapse, Values
 from snnc.backends.numba_cpu.machine.cpu import detect
 from snnc.backends.numba_cpu.planning.ranges import Interval, narrowest
@@ -35,7 +35,8 @@ BAND_BYTES = 128 << 10
 DENSE_BAND_BYTES = 32 << 10
 """The same where all terms are products in vector registers, which read the whole weight for every row."""
 
-BAND_STEPS = 4
+BAND_STEPS = micro_tiles.STEPS
+"""Steps that are worked on together."""
 
 LEAST_SHARED = 100_000.0
 """Nanoseconds of work in a stage, on average, from which several threads on one image finish sooner than one:
@@ -167,7 +168,9 @@ class Plan:
             steps: T + K.
         """
         stages = [part.terms for part in self.parts if isinstance(part, StagePlan)]
-        times = (_term_time(term) * (1 if term.constant else steps) for terms in stages for term in terms)
+        times = (
+            _term_time(term, steps) * (1 if term.constant else steps) for terms in stages for term in terms
+        )
         return sum(times) / max(1, len(stages))
 
     def as_dict(self) -> dict[str, object]:
@@ -383,25 +386,24 @@ class Planner:
         if products is None:
             return events
         density = self.density.get(source, DENSITY)
-        return (
-            events if _event_time(synapse, events, density) < _product_time(synapse, products) else products
-        )
+        dense = _product_time(synapse, products, self.request.steps)
+        return events if _event_time(synapse, events, density) < dense else products
 
 
 def _shares_weights(choice: Choice | None) -> bool:
     """Say whether a kernel reads a weight once for many rows."""
-    return isinstance(choice, Events) or (isinstance(choice, Products) and choice.kind == "tiles")
+    return isinstance(choice, Events) or (isinstance(choice, Products) and choice.kind in TILE_KINDS)
 
 
-def _term_time(term: TermPlan) -> float:
-    """Return about how many nanoseconds a step of one image takes."""
+def _term_time(term: TermPlan, steps: int) -> float:
+    """Return about how many nanoseconds one of so many steps of one image takes."""
     match term.choice, term.synapse:
         case (_, None):
             return 0.0
         case (Events() as choice, synapse):
             return _event_time(synapse, choice, DENSITY if term.density is None else term.density)
         case (Products() as choice, synapse):
-            return _product_time(synapse, choice)
+            return _product_time(synapse, choice, steps)
         case (_, synapse):
             outputs = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
             return outputs * synapse.weight.size / RATES.float_products
@@ -419,15 +421,16 @@ def _event_time(synapse: Synapse, choice: Events, density: float) -> float:
     return work + pixels * (listed * RATES.list_cost + tiles * parts * RATES.scatter_cost / right)
 
 
-def _product_time(synapse: Synapse, choice: Products) -> float:
-    """Return about how many nanoseconds a step of one image takes densely."""
+def _product_time(synapse: Synapse, choice: Products, steps: int) -> float:
+    """Return about how many nanoseconds one of so many steps of one image takes densely."""
     pixels = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
     outputs = -(-synapse.outputs // micro_products.OUTPUTS) * micro_products.OUTPUTS * synapse.groups
     runs = len(input_runs(synapse, choice.run_length))
-    if choice.kind == "tiles":
+    if choice.kind in TILE_KINDS:
         rows = synapse.source.height / synapse.window.strides[0]
-        tiles = -(-synapse.width // micro_tiles.ROWS) * outputs / micro_products.OUTPUTS
-        return rows * tiles * runs * RATES.tile_cost
+        together = min(BAND_STEPS, steps) if choice.kind == "step_tiles" else 1
+        tiles = -(-synapse.width * together // micro_tiles.ROWS) / together
+        return rows * tiles * outputs / micro_products.OUTPUTS * runs * RATES.tile_cost
     inputs = runs * choice.run_length
     rates = {
         "bytes": RATES.byte_products,
