@@ -25,7 +25,7 @@ JUDGING = 0.15
 
 @contextmanager
 def run_folder(checkpoints: str | os.PathLike[str] | None, prefix: str) -> Iterator[Path]:
-    """Give a run its folder; one that ends by an error before its first checkpoint leaves nothing there.
+    """Give a run its folder; one that an error ends before its first checkpoint leaves nothing there.
 
     Args:
         checkpoints: the folder; ``None`` for one that is removed at the end.
@@ -41,7 +41,7 @@ def run_folder(checkpoints: str | os.PathLike[str] | None, prefix: str) -> Itera
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
-    except BaseException:
+    except Exception:
         if not any(folder.glob("*.pt")):
             for each in set(folder.iterdir()) - earlier:
                 each.unlink(missing_ok=True)

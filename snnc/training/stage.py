@@ -75,10 +75,11 @@ class Stage:
         for step in self.lesson.progress.track(todo, len(todo), self.name):
             if state.diverged:
                 continue
-            if not self.take(state, step):
-                self._end(state, "the loss is not finite")
+            finite = self.take(state, step)
             state.step = step + 1
-            if not state.diverged and state.step in self.evaluations:
+            if not finite:
+                self._end(state, "the loss is not finite")
+            elif state.step in self.evaluations:
                 self._judged(state)
                 told(state.history)
             if time.monotonic() - saved >= CHECKPOINT_SECONDS:
