@@ -5,6 +5,8 @@ PYTHON ?= python3
 DEMO_MODEL ?= zoo:fashion-resnet
 DEMO_TIMESTEPS ?= 4
 DEMO_PRESET ?= balanced
+DEMO_TUNED ?= zoo:fashion-cnn-t2
+DEMO_SOURCE ?= zoo:fashion-cnn
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +17,7 @@ VERSION = $(shell $(BIN)/python -c 'import snnc; print(snnc.__version__)')
 .PHONY: help demo test format check style mypy pyright kernels pytest shuffled coverage docs docs-serve walks release verify-consumers clean
 
 help:
-	@echo "make demo      convert the bundled network at T=$(DEMO_TIMESTEPS) and judge it on the bundled images"
+	@echo "make demo      convert the bundled network at T=$(DEMO_TIMESTEPS), and judge it and a tuned one on the bundled images"
 	@echo "make test      formatting, lint, types and tests"
 	@echo "make format    rewrite the sources in the house format"
 	@echo "make check     only formatting, lint and types"
@@ -35,6 +37,7 @@ demo: $(VENV)/.installed
 	@mkdir -p $(dir $(ARTEFACT))
 	$(BIN)/snnc convert $(DEMO_MODEL) --preset $(DEMO_PRESET) --timesteps $(DEMO_TIMESTEPS) --output $(ARTEFACT) --force
 	$(BIN)/snnc eval $(ARTEFACT) --against $(DEMO_MODEL)
+	$(BIN)/snnc eval $(DEMO_TUNED) --against $(DEMO_SOURCE)
 
 test: $(VENV)/.installed-dev # each checker takes one core; what compiles kernels fills another
 	@$(MAKE) --no-print-directory --jobs=2 check kernels
