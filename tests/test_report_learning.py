@@ -42,7 +42,9 @@ def test_errors_that_are_not_finite_are_left_out() -> None:
     assert learning is not None
     assert learning.what == "error"
     assert [each.value for each in learning.curve] == [1.5, 0.5, 0.25]
-    assert "1.2500" in learning_chart(learning).description
+    description = learning_chart(learning).description
+    assert "1.2500" in description
+    assert "at best 0.2500" in description
 
 
 def test_networks_that_did_not_learn_have_none() -> None:

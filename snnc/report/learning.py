@@ -95,12 +95,12 @@ def learning_chart(learning: Learning) -> Chart:
         ax.set_xlabel("steps")
         ax.set_ylabel(f"{learning.what}, %" if learning.counts else learning.what)
         ax.legend(fontsize=8)
-        last = learning.curve[-1]
+        best = (max if learning.counts else min)(each.value for each in learning.curve)
         return finished(
             figure,
             "learning",
             f"{learning.what.capitalize()} on {learning.rows:,} rows held back, while the network learned",
-            f"Without learning {learning.said(learning.closed)}; at the end {learning.said(last.value)}.",
+            f"Without learning {learning.said(learning.closed)}; at best {learning.said(best)}.",
             ("stage", "step", learning.what),
             rows,
         )
