@@ -311,7 +311,7 @@ def _terms(profile: Row) -> list[tuple[str, str, float, float, float]]:
         if len(heavy) != 1 or heavy[0]["density"] is None:
             continue
         work = profile["work"][heavy[0]["name"]]
-        kernel = heavy[0]["kernel"].split(",")[0]
+        kernel = heavy[0]["kernel"].split(",")[0].removeprefix("step_")  # under the same roof
         found.append((layer["name"], kernel, heavy[0]["density"], work["synops"], work["dense"]))
     return found
 
