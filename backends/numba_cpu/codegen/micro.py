@@ -7,6 +7,10 @@ quantisation, and the channels of a pixel lie side by side.
 
 from __future__ import annotations
 
+from typing import Any
+
+from llvmlite import ir
+
 from snnc.backends.numba_cpu.codegen.vector import F32, I8, I16, I32, I64, Code, Value, vector, vector_code
 
 I8X64 = vector(I8, 64)
@@ -38,6 +42,29 @@ def fill(code: Code, address: Value, count: Value, value: Value) -> None:
 def clear(code: Code, address: Value, count: Value) -> None:
     """Set ``count`` blocks of 64 bytes to zero."""
     code.each(count, lambda j: code.store(code.all(I32X16, 0), address, code.multiply(j, 64)))
+
+
+@vector_code
+def count_spikes(code: Code, address: Value, count: Value) -> Value:
+    """Return how many of ``16 * count`` int8 are not zero."""
+    b = code.b
+
+    def fired(kind: Any, at: Value) -> Value:
+        mask = b.icmp_signed("!=", code.load(kind, address, at), code.all(kind, 0))
+        bits = b.bitcast(mask, ir.IntType(kind.count))
+        return code.call("llvm.ctpop.i64", I64, [bits if kind.count == 64 else b.zext(bits, I64)])
+
+    fours = b.lshr(count, code.number(2))
+    (total,) = code.loop(
+        fours, [code.number(0)], lambda j, sums: [b.add(sums[0], fired(I8X64, code.multiply(j, 64)))]
+    )
+    done = code.multiply(fours, 4)
+    (total,) = code.loop(
+        b.sub(count, done),
+        [total],
+        lambda j, sums: [b.add(sums[0], fired(I8X16, code.multiply(b.add(done, j), 16)))],
+    )
+    return total
 
 
 @vector_code

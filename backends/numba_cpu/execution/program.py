@@ -6,7 +6,7 @@ soon as nobody needs the value. The records that the kernels read hold the addre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen import micro_products, neurons
 from snnc.backends.numba_cpu.execution import functions, shapes
+from snnc.backends.numba_cpu.execution.fused import Action, Bound, FusedStages
 from snnc.backends.numba_cpu.execution.leaky import LeakyRun
 from snnc.backends.numba_cpu.execution.shapes import Value
 from snnc.backends.numba_cpu.execution.step_functions import StepRun
 from snnc.backends.numba_cpu.kernels.currents import add_currents, multiply_wide
 from snnc.backends.numba_cpu.kernels.firing import firing as firing_of
-from snnc.backends.numba_cpu.kernels.records import CURRENT, SPIKE_BYTES, STAGE, TERM, VARIANT
-from snnc.backends.numba_cpu.kernels.stage import keep_states, run_stages, stage_fields
+from snnc.backends.numba_cpu.kernels.records import CURRENT, SPIKE_BYTES
+from snnc.backends.numba_cpu.kernels.stage import keep_states, stage_fields
 from snnc.backends.numba_cpu.kernels.thread_team import ThreadTeam
 from snnc.backends.numba_cpu.layout import choices
 from snnc.backends.numba_cpu.layout.terms import Packed, Values
@@ -34,8 +35,8 @@ from snnc.ir import snn
 from snnc.ir.operations import Firing, classified, firing, unmatched
 
 Array = NDArray[Any]
-Action = Callable[[int], None]
-"""Computes a part for some number of images."""
+SOURCE = ("constant", "source", "source_image", "source_step")
+"""Fields of a term that say where its spikes are."""
 
 
 @dataclass(slots=True)
@@ -51,86 +52,6 @@ class Part:
     node: snn.SnnNode
     value: Value
     states: tuple[Array, Array] | None = None
-
-
-@dataclass(slots=True)
-class Bound:
-    """A stage whose records are filled in.
-
-    Attributes:
-        node: what it computes.
-        before: what must be computed before it.
-        shares: per thread that works on an image, the fields of the stage and those of its terms: they differ
-            in their scratch memory.
-        variants: rows of :data:`~snnc.backends.numba_cpu.kernels.records.VARIANT` per term.
-    """
-
-    node: snn.SnnNode
-    before: list[Action]
-    shares: list[tuple[dict[str, int], list[dict[str, int]]]]
-    variants: list[list[tuple[int, ...]]]
-
-
-class FusedStages:
-    """Stages that follow each other, which one call runs."""
-
-    def __init__(self, stages: list[Bound], team: ThreadTeam) -> None:
-        """Write the records into tables.
-
-        Args:
-            stages: at least one.
-            team: the threads for the shares.
-        """
-        self.names = tuple(stage.node.name for stage in stages)
-        self._team = team
-        variants = [aligned(np.array(rows, VARIANT)) for stage in stages for rows in stage.variants]
-        self._tables = [
-            _tables([stage.shares[k] for stage in stages], variants) for k in range(len(stages[0].shares))
-        ]
-
-    def run(self, images: int, only: int | None = None) -> None:
-        """Run the stages, or one of them, for so many images."""
-        chosen = slice(None) if only is None else slice(only, only + 1)
-
-        def run_share(share: int, meeting: int) -> None:
-            run_stages(self._tables[share].stages[chosen], images, len(self._tables), meeting)
-
-        if len(self._tables) == 1:
-            run_share(0, 0)
-        else:
-            self._team.together(run_share, len(self._tables))
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """The records of stages that follow each other.
-
-    Attributes:
-        stages: (stages,) :data:`~snnc.backends.numba_cpu.kernels.records.STAGE`, which hold addresses of the
-            others.
-        terms: of all stages, one behind the other.
-        variants: of each term.
-    """
-
-    stages: Array
-    terms: Array
-    variants: list[Array]
-
-
-def _tables(stages: list[tuple[dict[str, int], list[dict[str, int]]]], variants: list[Array]) -> Tables:
-    """Write the records of stages and those of their terms."""
-    all_terms = [row for _, rows in stages for row in rows]
-    terms_ = np.zeros(len(all_terms), TERM)
-    for k, (row, own) in enumerate(zip(all_terms, variants, strict=True)):
-        for name, number in (row | {"variants": own.ctypes.data}).items():
-            terms_[name][k] = number
-    table = np.zeros(len(stages), STAGE)
-    first = terms_.ctypes.data
-    for k, (fields, rows) in enumerate(stages):
-        for name, number in (fields | {"own_terms": first, "terms": len(rows)}).items():
-            table[name][k] = number
-        first += len(rows) * TERM.itemsize
-    return Tables(table, terms_, variants)
 
 
 class Program:
@@ -255,9 +176,15 @@ class Program:
             rows.append(self._term(term, constant))
         # What writes all currents goes first: then nothing needs to be cleared.
         rows.sort(key=lambda row: not row[0].get("complete", 0))
+        terms = len(rows)
+        for row, packed in rows[:terms]:
+            if packed.dense is not None:
+                row["dense"] = len(rows)
+                rows.append((packed.dense.fields | {name: row[name] for name in SOURCE}, packed.dense))
         value = self._hold(node.name, output, constant, summed=isinstance(node, snn.Readout))
         made = Part(node, value)
         fields = {
+            "terms": terms,
             "steps": 1 if constant else request.steps,
             "input_steps": 1 if constant else request.timesteps,
             "floats": int(not request.integer),

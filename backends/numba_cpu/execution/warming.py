@@ -15,6 +15,7 @@ from snnc.backends.numba_cpu.kernels.firing import firing
 from snnc.backends.numba_cpu.kernels.product_currents import multiplying, multiplying_channels, product_fields
 from snnc.backends.numba_cpu.kernels.records import STAGE
 from snnc.backends.numba_cpu.kernels.stage import keep_states, run_stages, stage_fields
+from snnc.backends.numba_cpu.kernels.switching import add_switching
 from snnc.backends.numba_cpu.kernels.tile_currents import tile_fields
 from snnc.backends.numba_cpu.layout.event_layout import SCATTERED_BLOCKS, SLIDING_BLOCKS, SLIDING_TAPS
 from snnc.backends.numba_cpu.layout.product_layout import TILE_KINDS
@@ -46,7 +47,7 @@ def compile_ahead() -> int:
 
 def _routines() -> Iterator[Routine]:
     """Return the routines that exist in several kinds."""
-    yield from (add_currents, keep_states)
+    yield from (add_currents, add_switching, keep_states)
     yield from map(firing, neurons.KINDS)
     yield from map(listing, (1, 2))
     yield from (scattering(blocks, 1) for blocks in SCATTERED_BLOCKS)

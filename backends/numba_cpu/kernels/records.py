@@ -100,6 +100,10 @@ TERM = _record(
     "negative_events",  # scratch: the same of negative spikes
     "taken_index",
     "index",  # scratch: per step and column, where the list of each row begins
+    # Events or products
+    "most_spikes",  # of a row of the input in a step, beyond which products are faster
+    "add_events",  # address of the routine that adds events
+    "dense",  # address of the record of the same synapse as products
     # Products
     "multiply",  # address of the routine that multiplies a row
     "pad",  # address of the routine that copies the input with its borders

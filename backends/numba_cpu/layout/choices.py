@@ -7,9 +7,10 @@ from snnc.backends.numba_cpu.kernels.records import EVENTS, STEP_TILES, TILES
 from snnc.backends.numba_cpu.layout.channel_layout import Channels, pack_channels
 from snnc.backends.numba_cpu.layout.event_layout import Events, pack_events
 from snnc.backends.numba_cpu.layout.product_layout import Products, pack_products
+from snnc.backends.numba_cpu.layout.switching import Switching, pack_switching
 from snnc.backends.numba_cpu.layout.terms import Band, Packed, Synapse
 
-Choice = Events | Products | Channels
+Choice = Events | Products | Switching | Channels
 
 
 def pack(synapse: Synapse, choice: Choice) -> Packed:
@@ -19,6 +20,8 @@ def pack(synapse: Synapse, choice: Choice) -> Packed:
             return pack_events(synapse, choice)
         case Products():
             return pack_products(synapse, choice)
+        case Switching():
+            return pack_switching(synapse, choice)
         case Channels():
             return pack_channels(synapse, choice)
 

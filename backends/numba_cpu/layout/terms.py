@@ -114,12 +114,14 @@ class Packed:
         variants: rows of :data:`~snnc.backends.numba_cpu.kernels.records.VARIANT`.
         kept: arrays whose addresses are in the record.
         halo: spare columns that it needs on the left and on the right.
+        dense: the same synapse as products, where the term switches between them and events.
     """
 
     fields: dict[str, int]
     variants: list[tuple[int, ...]] = field(default_factory=list)
     kept: list[Array] = field(default_factory=list)
     halo: tuple[int, int] = (0, 0)
+    dense: Packed | None = None
 
 
 def largest_sums(weight: Array, axes: tuple[int, ...], source: Values) -> tuple[Array, Array]:

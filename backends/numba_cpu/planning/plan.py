@@ -12,15 +12,16 @@ from math import prod
 
 import numpy as np
 
-from snnc.backends.numba_cpu.codegen import micro_products, micro_tiles
 from snnc.backends.numba_cpu.layout.channel_layout import channel_choice
 from snnc.backends.numba_cpu.layout.choices import Choice
 from snnc.backends.numba_cpu.layout.event_layout import Events, event_choice
-from snnc.backends.numba_cpu.layout.product_layout import TILE_KINDS, Products, input_runs, product_choice
+from snnc.backends.numba_cpu.layout.product_layout import TILE_KINDS, Products, product_choice
+from snnc.backends.numba_cpu.layout.switching import Switching
 from snnc.backends.numba_cpu.layout.terms import Band, Synapse, Values
 from snnc.backends.numba_cpu.machine.cpu import detect
 from snnc.backends.numba_cpu.planning.ranges import Interval, narrowest
 from snnc.backends.numba_cpu.planning.request import Request, sums_first
+from snnc.backends.numba_cpu.planning.times import BAND_STEPS, RATES, event_time, product_time
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import Shape
@@ -35,40 +36,12 @@ BAND_BYTES = 128 << 10
 DENSE_BAND_BYTES = 32 << 10
 """The same where all terms are products in vector registers, which read the whole weight for every row."""
 
-BAND_STEPS = micro_tiles.STEPS
-"""Steps that are worked on together."""
+NEAR = 2.0
+"""Times that a density may lie off the one at which events and products tie, for a layer that switches."""
 
-LEAST_SHARED = 100_000.0
+LEAST_SHARED = 80_000.0
 """Nanoseconds of work in a stage, on average, from which several threads on one image finish sooner than one:
 they meet behind every stage, which takes tens of microseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """What one core does.
-
-    Attributes:
-        events: weights per nanosecond that events add.
-        list_cost: nanoseconds per channel of an input pixel, for each sign and level.
-        scatter_cost: nanoseconds per input pixel and output tile.
-        byte_products: weights per nanosecond that are multiplied as bytes.
-        word_products: the same of int16.
-        float_products: the same of float32.
-        tile_cost: nanoseconds of a product of two tiles, however few pixels are in one.
-    """
-
-    events: float
-    list_cost: float
-    scatter_cost: float
-    byte_products: float
-    word_products: float
-    float_products: float
-    tile_cost: float
-
-
-# As measured on a Zen 4 (tiles: on a Sapphire Rapids), and with AVX2 on a Zen 3; floats there at the rate of
-# half as wide vectors.
-RATES = Rates(120, 0.08, 8, 220, 100, 58, 7) if detect().vbmi2 else Rates(70, 0.13, 15, 140, 60, 30, 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +140,15 @@ class Plan:
         Args:
             steps: T + K.
         """
-        stages = [part.terms for part in self.parts if isinstance(part, StagePlan)]
-        times = (
-            _term_time(term, steps) * (1 if term.constant else steps) for terms in stages for term in terms
+        stages = [part for part in self.parts if isinstance(part, StagePlan)]
+        synapses = sum(
+            _term_time(term, steps) * (1 if term.constant else steps)
+            for stage in stages
+            for term in stage.terms
         )
-        return sum(times) / max(1, len(stages))
+        fire = [stage.output for stage in stages if isinstance(stage.node, snn.IntegrateFire)]
+        neurons = sum(place.height * place.width * place.padded for place in fire)
+        return (synapses + neurons * steps * RATES.firing_cost) / max(1, len(stages))
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON form."""
@@ -385,14 +362,20 @@ class Planner:
             return products
         if products is None:
             return events
+        silent = event_time(synapse, events, 0.0)
+        for_all = event_time(synapse, events, 1.0) - silent
+        share = (product_time(synapse, products, self.request.steps) - silent) / for_all
         density = self.density.get(source, DENSITY)
-        dense = _product_time(synapse, products, self.request.steps)
-        return events if _event_time(synapse, events, density) < dense else products
+        if share < 1 and share / NEAR < density < share * NEAR:
+            return Switching(events, products, share)
+        return events if density < share else products
 
 
 def _shares_weights(choice: Choice | None) -> bool:
     """Say whether a kernel reads a weight once for many rows."""
-    return isinstance(choice, Events) or (isinstance(choice, Products) and choice.kind in TILE_KINDS)
+    return isinstance(choice, Events | Switching) or (
+        isinstance(choice, Products) and choice.kind in TILE_KINDS
+    )
 
 
 def _term_time(term: TermPlan, steps: int) -> float:
@@ -401,40 +384,11 @@ def _term_time(term: TermPlan, steps: int) -> float:
         case (_, None):
             return 0.0
         case (Events() as choice, synapse):
-            return _event_time(synapse, choice, DENSITY if term.density is None else term.density)
+            return event_time(synapse, choice, DENSITY if term.density is None else term.density)
         case (Products() as choice, synapse):
-            return _product_time(synapse, choice, steps)
+            return product_time(synapse, choice, steps)
+        case (Switching() as choice, synapse):
+            return product_time(synapse, choice.products, steps)
         case (_, synapse):
             outputs = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
             return outputs * synapse.weight.size / RATES.float_products
-
-
-def _event_time(synapse: Synapse, choice: Events, density: float) -> float:
-    """Return about how many nanoseconds a step of one image takes by events."""
-    pixels = synapse.source.height * synapse.source.width
-    tiles = -(-synapse.weight.shape[0] // choice.tile)
-    parts = -(-synapse.window.kernel[0] // choice.joined_rows)
-    down, right = synapse.window.strides
-    reached = synapse.window.area / (down * right)
-    work = density * pixels * synapse.source.channels * tiles * choice.tile * reached / RATES.events
-    listed = synapse.source.padded * synapse.source.magnitude * (2 if synapse.source.low < 0 else 1)
-    return work + pixels * (listed * RATES.list_cost + tiles * parts * RATES.scatter_cost / right)
-
-
-def _product_time(synapse: Synapse, choice: Products, steps: int) -> float:
-    """Return about how many nanoseconds one of so many steps of one image takes densely."""
-    pixels = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
-    outputs = -(-synapse.outputs // micro_products.OUTPUTS) * micro_products.OUTPUTS * synapse.groups
-    runs = len(input_runs(synapse, choice.run_length))
-    if choice.kind in TILE_KINDS:
-        rows = synapse.source.height / synapse.window.strides[0]
-        together = min(BAND_STEPS, steps) if choice.kind == "step_tiles" else 1
-        tiles = -(-synapse.width * together // micro_tiles.ROWS) / together
-        return rows * tiles * outputs / micro_products.OUTPUTS * runs * RATES.tile_cost
-    inputs = runs * choice.run_length
-    rates = {
-        "bytes": RATES.byte_products,
-        "words": RATES.word_products,
-        "floats": RATES.float_products,
-    }
-    return pixels * outputs * inputs / rates[choice.kind]
