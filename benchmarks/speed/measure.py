@@ -4,6 +4,8 @@
     python -m benchmarks.speed --quick                  # the rows of the targets, and all at T = 4
     python -m benchmarks.speed --networks resnet18 --timesteps 4 --batches 1 --threads 1
     python -m benchmarks.speed --report docs/performance.md      # only write what was measured so far
+    python -m benchmarks.speed --report docs/performance.md --machine Intel     # about this processor
+    NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES= python -m benchmarks.speed       # as if it had no vectors
 
 Each measurement is one line of benchmarks/measured/speed.jsonl and is not repeated while the simulator's
 sources and the processor stay the same. Contestants take turns in rounds; what counts is the shortest
@@ -129,14 +131,27 @@ def numbers(text: str) -> tuple[int, ...]:
 @click.option("--quick", is_flag=True, help="Only the rows of the targets.")
 @click.option("--peers/--no-peers", default=True, help="Whether to time other simulators, too.")
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Only write this page.")
+@click.option(
+    "--machine",
+    "about",
+    default="",
+    help="With --report: beginning of the name of the processor; the last one by default.",
+)
 def main(
-    networks: str, timesteps: str, batches: str, threads: str, quick: bool, peers: bool, page: Path | None
+    networks: str,
+    timesteps: str,
+    batches: str,
+    threads: str,
+    quick: bool,
+    peers: bool,
+    page: Path | None,
+    about: str,
 ) -> None:
     """Measure what is missing, and write docs/performance.md."""
     lines = Lines(LINES)
     known = {"code": digests.compiler(), "machine": machine()}
     if page is not None:
-        report(lines.rows, page, Lines(FUNCTIONS).rows)
+        report(lines.rows, page, Lines(FUNCTIONS).rows, about)
         return
     shapes = tuple(f"{name}, {d:.0%}" for name, densities in DENSITIES.items() for d in densities)
     chosen = tuple(part.strip() for part in networks.split(";") if part.strip())

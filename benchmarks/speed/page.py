@@ -50,7 +50,7 @@ INT8_TARGETS = {"resnet18, 15%": {1: 0.5, 2: 0.8, 4: 1.25}, "resnet18, M = 15": 
 """Ratio to onnxruntime in int8, by network and T; batch 1, one thread."""
 
 
-def report(rows: Sequence[Row], page: Path, functions: Sequence[Row] = ()) -> None:
+def report(rows: Sequence[Row], page: Path, functions: Sequence[Row] = (), machine: str = "") -> None:
     """Write what is measured into the page; of rows for the same thing the last one counts.
 
     What stands in front of and behind the marks ``speed`` is written by hand, and stays.
@@ -59,13 +59,22 @@ def report(rows: Sequence[Row], page: Path, functions: Sequence[Row] = ()) -> No
         rows: of whole networks.
         page: the file.
         functions: of single functions, by benchmarks/speed/functions.py.
+        machine: what the name of the processor begins with that the page is about; by default the one that
+            was measured last. Of others it has one table of ratios.
+
+    Raises:
+        ValueError: nothing was measured on such a machine.
     """
-    newest = _newest(rows)
+    about = [row for row in rows if row["machine"].startswith(machine)]
+    if not about:
+        raise ValueError(f"nothing was measured on a machine called {machine!r}")
+    newest = _newest(about)
     text = [_head(newest), *_targets(newest), *_grid(newest, "spikes"), *_grid(newest, "counts")]
     text += [
         *_floats(newest),
         *functions_table(functions),
         *_peers(newest),
+        *_others([row for row in rows if row["machine"] != newest[0]["machine"]]),
         *_memory(newest),
         *_roof(newest, page.parent / PICTURE),
         *_profiles(newest),
@@ -248,6 +257,37 @@ def _peers(rows: Sequence[Row]) -> Table:
         for row in chosen
     ]
     return [*text, ""]
+
+
+STEPS = (1, 2, 4, 8)
+"""T in the table of other processors."""
+
+
+def _others(rows: Sequence[Row]) -> Table:
+    """Return the ratios to float32 and int8 on processors other than that of the page."""
+    text: Table = []
+    for machine in dict.fromkeys(row["machine"] for row in rows):
+        newest = _newest([row for row in rows if row["machine"] == machine])
+        chosen = [row for row in _compared(newest) if row["threads"] == 1 and row["timesteps"] in STEPS]
+        if not chosen:
+            continue
+        text += [
+            f"### {machine}, sources `{newest[0]['code']}`",
+            "",
+            f"| network | batch | {' | '.join(f'T = {T}' for T in STEPS)} |",
+            "|---|---|" + "---|" * len(STEPS),
+        ]
+        for network, batch in sorted({(row["network"], row["batch"]) for row in chosen}):
+            found = {r["timesteps"]: r for r in chosen if (r["network"], r["batch"]) == (network, batch)}
+            cells = [
+                f"{found[T]['ratio']:.2f} / {found[T]['ratio_int8']:.2f}" if T in found else "" for T in STEPS
+            ]
+            text.append(f"| {network} | {batch} | {' | '.join(cells)} |")
+        text.append("")
+    if not text:
+        return []
+    said = "Time over that of onnxruntime in float32 / in int8, one thread, by the same command."
+    return ["## On other processors", "", said, "", *text]
 
 
 def _memory(rows: Sequence[Row]) -> Table:
