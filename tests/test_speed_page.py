@@ -15,9 +15,19 @@ def rows(machine: str, code: str, ratio: float) -> list[dict[str, Any]]:
     timing = {"minimum": 1.0, "median": 1.0, "p90": 1.0}
     known = {"machine": machine, "code": code}
     compared = {
-        **{"network": "a net", "timesteps": 4, "batch": 1, "threads": 1, "against": "onnxruntime"},
-        **{"mode": "spikes", "density": 0.1, "ratio": ratio, "ratio_int8": 2 * ratio},
-        **{"giga_synops_per_second": 1.0, "snn": timing, "fp32": timing, "int8": timing},
+        "network": "a net",
+        "timesteps": 4,
+        "batch": 1,
+        "threads": 1,
+        "against": "onnxruntime",
+        "mode": "spikes",
+        "density": 0.1,
+        "ratio": ratio,
+        "ratio_int8": 2 * ratio,
+        "giga_synops_per_second": 1.0,
+        "snn": timing,
+        "fp32": timing,
+        "int8": timing,
     }
     return [{**known, **compared}]
 
