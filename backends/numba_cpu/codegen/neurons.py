@@ -15,12 +15,13 @@ from typing import Any
 from llvmlite import ir
 
 from snnc.backends.numba_cpu.codegen.vector import F32, I8, I16, I32, I64, Code, Value, vector, vector_code
+from snnc.backends.numba_cpu.machine.cpu import detect
 
 LANES = 16
 """Channels that are updated together."""
 
-PIXELS = 4
-"""Pixels that are updated together, so that one works while the others wait."""
+PIXELS = 4 if detect().avx512 else 1
+"""Pixels that are updated together, so that one works while the others wait: as many as fit the registers."""
 
 NO_CAPACITY = 2**30
 """Stands for the capacity of a neuron without memory: more spikes than a run can bring."""
