@@ -22,7 +22,8 @@ from snnc.backends.numba_cpu.layout.switching import Switching
 from snnc.backends.numba_cpu.layout.terms import Packed, Synapse
 from snnc.backends.numba_cpu.machine import tiles
 from snnc.backends.numba_cpu.machine.cache import kernel
-from snnc.backends.numba_cpu.planning import plan
+from snnc.backends.numba_cpu.machine.cpu import Cpu
+from snnc.backends.numba_cpu.planning import plan, times
 from snnc.backends.numba_cpu.planning.plan import NEAR, Planner, StagePlan
 from snnc.ir import snn
 from snnc.ir.neuron import Neuron
@@ -117,3 +118,13 @@ def switches(graph: snn.SnnGraph, names: list[str], share: float) -> list[Switch
     made = NumbaSimulator(1, dict.fromkeys(names, share)).plan(graph, 4, 1)
     stages = [part for part in made.parts if isinstance(part, StagePlan)]
     return [term.choice for part in stages for term in part.terms if isinstance(term.choice, Switching)]
+
+
+def test_processors_without_products_of_bytes_add_events() -> None:
+    """Where no instruction multiplies bytes, a product takes several times as long as an event."""
+    plain = times.rates_of(Cpu("generic", frozenset()))
+    wide = times.rates_of(Cpu("haswell", frozenset({"avx2"})))
+    halves = times.rates_of(Cpu("znver1", frozenset({"avx2"})))
+    assert plain.events > 5 * plain.byte_products
+    assert wide.byte_products > 1.5 * wide.events
+    assert halves.byte_products < 1.5 * halves.events
