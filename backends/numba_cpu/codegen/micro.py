@@ -116,10 +116,11 @@ def add_floats(code: Code, target: Value, source: Value, factor: Value, count: V
     code.each(count, body)
 
 
-def add_to_current(code: Code, sums: Value, address: Value, offset: int) -> None:
-    """Add sixteen sums to sixteen 32-bit currents."""
+def add_to_current(code: Code, sums: Value, address: Value, offset: int, before: Value | None = None) -> None:
+    """Add sixteen sums to sixteen 32-bit currents, or write their sum with those at ``before``."""
+    source = address if before is None else before
     if sums.type == F32X16:
-        code.store(code.b.fadd(code.load(F32X16, address, offset), sums), address, offset)
+        code.store(code.b.fadd(code.load(F32X16, source, offset), sums), address, offset)
         return
-    before = code.load(I32X16, address, offset)
-    code.store(code.b.add(before, code.widen(sums, I32X16)), address, offset)
+    total = code.b.add(code.load(I32X16, source, offset), code.widen(sums, I32X16))
+    code.store(total, address, offset)

@@ -259,6 +259,8 @@ def multiply_channels(
     kind: str,
     current: Value,
     current_stride: Value,
+    before: Value,
+    before_stride: Value,
     spikes: Value,
     spike_stride: Value,
     taps: Value,
@@ -274,6 +276,8 @@ def multiply_channels(
         kind: one of :data:`CHANNEL_KINDS`.
         current: address of the int32 currents of the first pixel.
         current_stride: bytes from pixel to pixel.
+        before: address of what the products are added to: the same currents, or zeros.
+        before_stride: bytes from pixel to pixel.
         spikes: address of the first pixel's spikes.
         spike_stride: bytes from pixel to pixel.
         taps: address of one int64 per tap: its spikes relative to the pixel's, in bytes.
@@ -304,7 +308,8 @@ def multiply_channels(
 
         sums = code.loop(tap_count, [code.all(sum_kind, 0)] * count, one_tap)
         for p, total in zip(places, sums, strict=True):
-            add_to_current(code, total, b.add(current, b.mul(p, current_stride)), 0)
+            target = b.add(current, b.mul(p, current_stride))
+            add_to_current(code, total, target, 0, b.add(before, b.mul(p, before_stride)))
 
     blocks = b.sdiv(pixels, code.number(CHANNEL_PIXELS))
     done = code.multiply(blocks, CHANNEL_PIXELS)

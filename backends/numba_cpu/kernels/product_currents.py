@@ -11,7 +11,7 @@ from snnc.backends.numba_cpu.codegen.vector import call_of
 from snnc.backends.numba_cpu.kernels.records import CHANNEL_FLOATS, CHANNEL_WIDE, Stage, Term, routine
 from snnc.backends.numba_cpu.machine.cache import Routine
 
-call_multiply, call_channels, call_pad = call_of(12), call_of(9), call_of(6)
+call_multiply, call_channels, call_pad = call_of(12), call_of(11), call_of(6)
 
 
 @cache
@@ -68,6 +68,8 @@ def multiplying_channels(kind: str) -> Routine:
     def multiply(
         current: int,
         current_stride: int,
+        before: int,
+        before_stride: int,
         spikes: int,
         spike_stride: int,
         taps: int,
@@ -80,6 +82,8 @@ def multiplying_channels(kind: str) -> Routine:
             kind,
             current,
             current_stride,
+            before,
+            before_stride,
             spikes,
             spike_stride,
             taps,
@@ -193,7 +197,7 @@ def add_channels(
     fresh: int,
     begun: int,
 ) -> None:
-    """Let every channel read only itself: depthwise convolutions and identities."""
+    """Let every channel read only itself: depthwise convolutions, identities; ``fresh`` as for products."""
     if not term.direct:
         call_pad(term.pad, term, image, t0, steps, y0, rows)
     pixel = stage.channels * 4
@@ -213,10 +217,13 @@ def add_channels(
                 at = current + t * frame + row * line + stage.halo * pixel + c * 4
                 source = first + t * step + row * term.stride_down * term.padded_row + c * size
                 weight = term.weight + c * weight_size
+                before, before_stride = (term.zeros, 0) if fresh else (at, pixel)
                 call_channels(
                     term.multiply,
                     at,
                     pixel,
+                    before,
+                    before_stride,
                     source,
                     advance,
                     term.runs,

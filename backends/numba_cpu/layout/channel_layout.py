@@ -60,6 +60,7 @@ def pack_channels(synapse: Synapse, choice: Channels) -> Packed:
             np.int64,
         )
     )
+    zeros = aligned(np.zeros(16, np.int32))
     return Packed(
         common_fields(synapse, choice.kind)
         | {
@@ -71,6 +72,8 @@ def pack_channels(synapse: Synapse, choice: Channels) -> Packed:
             "direct": int(not any(window.pads)),
             "padded_row": row,
             "padded_pixel": source.pixel_bytes,
+            "complete": 1,
+            "zeros": zeros.ctypes.data,
         },
-        kept=[laid, taps],
+        kept=[laid, taps, zeros],
     )
