@@ -95,11 +95,12 @@ HEAD = (
 )
 
 RULES = (
-    "An operation is an event at a synapse whose weight is not zero. Energy is that of the cost model `45nm` "
-    "of `snnc report`; weights of B bits are fetched and multiplied for B / 8 of what int8 takes. Size is "
-    "that of each layer's weights at their bits, or, where that is less, of those that are not zero and a bit a "
-    "weight that says which these are. Rivals have weights of as many bits as their activations, but int8 in "
-    "the first layer and the classifier, and the fine skips of the others with as many levels. "
+    "An operation is an event at a synapse whose weight is not zero. Energy is that of the cost model "
+    "`45nm` of `snnc report`; weights of B bits are fetched and multiplied for B / 8 of what int8 takes. "
+    "Size is that of each layer's weights at their bits, or, where that is less, of those that are not "
+    "zero and a bit a weight that says which these are. Rivals have weights of as many bits as their "
+    "activations, but int8 in the first layer and the classifier, and the fine skips of the others with "
+    "as many levels. "
 )
 
 
