@@ -52,6 +52,7 @@ from snnc.numerics.divergence import AnswerError, real_logits
 from snnc.numerics.pruning import Sparsity
 from snnc.numerics.quantisation import Group, groups, quantise_all, quantise_group
 from snnc.numerics.spill import RowArray
+from snnc.numerics.weight_grid import FEWEST_BITS, WEIGHT_BITS
 from snnc.pipeline import Context, require
 from snnc.simulation.partial import PartialSimulation
 from snnc.source.source_map import (
@@ -98,7 +99,10 @@ class Compensate:
             convolutions and layers with too few rows stay dense.
         pattern: ``N:M`` in place of a density: of M weights that read neighbouring channels N stay.
         fit_rounding: whether each weight is rounded so that it makes up for the errors of those rounded
-            before it, see :mod:`snnc.numerics.rounding`; else to the nearest integer.
+            before it, see :mod:`snnc.numerics.rounding`; else to the nearest integer. Weights of fewer than 8
+            bits are always rounded so.
+        bits: of the weights of convolutions and dense layers between populations, from 2 to 8; the first
+            layer and what drives the read-out keep 8. See :mod:`snnc.numerics.weight_grid`.
     """
 
     name: ClassVar[str] = "compensate"
@@ -114,12 +118,14 @@ class Compensate:
     density: float = 1.0
     pattern: str = ""
     fit_rounding: bool = False
+    bits: int = WEIGHT_BITS
 
     def __post_init__(self) -> None:
         """Refuse a ridge that does not hold."""
         require("ridge", self.ridge, 0, 1e6, beyond=True)
         require("variance-restoration", self.variance_restoration, 0, 1)
         require("density", self.density, 0, 1, beyond=True)
+        require("bits", self.bits, FEWEST_BITS, WEIGHT_BITS)
         if self.sparsity is not None and not self.weights:
             raise UsageError("a density or a pattern is kept by fitting weights: leave weights=false out")
 
@@ -127,6 +133,11 @@ class Compensate:
     def sparsity(self) -> Sparsity | None:
         """How many weights of a layer stay; ``None`` for all of them."""
         return Sparsity.of(self.density, self.pattern)
+
+    @property
+    def rounds_in_turn(self) -> bool:
+        """Whether weights are rounded one after the other; the fewer bits, the more it is worth."""
+        return self.fit_rounding or self.bits < WEIGHT_BITS
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return the compensated integer network; an integer network is left as it is."""
@@ -157,7 +168,7 @@ class Compensate:
                 )
             )
             context.findings["fallback"] = "too few rows"
-            return _rounded(graph, context) if self.fit_rounding else quantise_all(graph)
+            return _rounded(graph, context, self.bits) if self.rounds_in_turn else quantise_all(graph)
         work = _Compensation(self, graph, context)
         order = groups(graph)
         common = (self, context.timesteps, context.seed, context.calibration.sha256)
@@ -192,7 +203,7 @@ class _Compensation:
         self.errors: list[float] = []
         fitting = np.flatnonzero(~self.held)
         rounding = SpikeRounding(self.prefix, fitting, context.seed)
-        self.rounding = rounding if options.fit_rounding else None
+        self.rounding = rounding if options.rounds_in_turn else None
 
     def offset(self, node: IntegrateFire) -> FloatArray:
         """Return what a population's bias holds beside the source's, (channels,): shift, floor and ramp."""
@@ -246,6 +257,7 @@ class _Compensation:
             gated=self.options.gated,
             pools=pools,
             rounding=self.rounding,
+            bits=self.options.bits,
             threads=self.threads,
         )
         slopes = {} if last else self.slopes(group, z)
@@ -341,7 +353,7 @@ class _Compensation:
 
     def result(self) -> SnnGraph:
         """Return the compensated network, or the plain one where that is nearer to the source."""
-        plain = quantise_all(self.given)
+        plain = quantise_all(self.given, self.options.bits)
         calibration = self.calibration
         prefix = PartialSimulation(plain, calibration.rows[self.held], self.context.simulator)
         answers = real_logits(plain, prefix.simulate(plain, plain.outputs).outputs)
@@ -369,12 +381,12 @@ def _densities(graph: SnnGraph) -> dict[str, float]:
     return {node.name: round(np.count_nonzero(node.weight) / node.weight.size, 4) for node in layers}
 
 
-def _rounded(graph: SnnGraph, context: Context) -> SnnGraph:
+def _rounded(graph: SnnGraph, context: Context, bits: int) -> SnnGraph:
     """Return the network in integers, its weights rounded on the spikes of all rows."""
     prefix = PartialSimulation(graph, context.calibration.rows, context.simulator)
     rounding = SpikeRounding(prefix, np.arange(len(context.calibration)), context.seed)
     for group in groups(graph):
-        graph = quantise_group(graph, group, rounding)
+        graph = quantise_group(graph, group, rounding, bits)
         if group.sinks[0] not in graph.outputs:
             prefix.extend(graph, group.sinks)
     return graph

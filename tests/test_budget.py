@@ -207,6 +207,7 @@ def test_a_budget_on_the_command_line(
     assert found["chosen"]["latency"] <= 2
     assert found["chosen"]["drop"] <= 60
     assert found["chosen"]["pipeline"]
+    assert all(point["picojoules"] > 0 and point["footprint"] > 0 for point in found["points"])
     assert len({json.dumps(point) for point in found["front"]}) == len(found["front"]) > 0
     assert {point["rows"] for point in found["points"]} == {160}
     assert picture.read_text(encoding="utf-8").startswith("<svg")

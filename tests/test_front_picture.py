@@ -21,6 +21,8 @@ POINTS = st.lists(
         synops=st.floats(1e-3, 300),
         drop=st.floats(-1, 30),
         rows=st.just(100),
+        picojoules=st.one_of(st.none(), st.floats(1, 1e9)),
+        footprint=st.one_of(st.none(), st.just(300_000), st.integers(1, 10**9)),
     ),
     min_size=1,
     max_size=9,
@@ -49,3 +51,15 @@ def test_ticks_are_plain_and_the_front_is_named(points: list[Point], known: bool
     assert {str(number) for number in range(1, len(front) + 1)} <= numbered
     assert ("chosen" in found) == known
     assert "payload; filled: on the front" in found
+
+
+def test_energy_and_footprint_are_shown_where_they_are_known() -> None:
+    known = Point("a", 1, 1, "signed", 0.5, 1.0, 100, (), 2e6, 300_000)
+    unknown = Point("b", 2, 2, "signed", 0.7, 0.5, 100)
+    both = front_chart((known, unknown), pareto((known, unknown)), None)
+    assert both.columns[4:6] == ("µJ an image (45nm)", "footprint, kB")
+    assert [row[4:6] for row in both.rows] == [("2", "300.0"), ("-", "-")]
+    axes = ("µJ an image, model 45nm", "footprint, kB")
+    assert all(name in texts(both.svg) for name in axes)
+    alone = front_chart((unknown,), (unknown,), None)
+    assert not any(name in texts(alone.svg) for name in axes)

@@ -15,7 +15,16 @@ from snnc.errors import InputError
 from snnc.ir.neuron import Code, Neuron
 from snnc.ir.snn import ConstantCurrent, IntegrateFire
 from snnc.report.document import Report
-from snnc.report.energy import MODELS, Energy, account, event_bits, level_bits, microjoules, read_model
+from snnc.report.energy import (
+    MODELS,
+    Energy,
+    account,
+    event_bits,
+    level_bits,
+    microjoules,
+    picojoules,
+    read_model,
+)
 from snnc.report.measurement import Measurement
 from snnc.report.page import html
 from snnc.report.targets import fits
@@ -48,6 +57,8 @@ def test_counts_are_those_of_the_network() -> None:
     assert sum(layer.synops for layer in counted.layers) == pytest.approx(found.costs.synops)
     parts = sum(layer.picojoules for layer in counted.layers) + counted.first_layer
     assert parts == pytest.approx(counted.snn_pj)
+    for name, model in MODELS.items():
+        assert picojoules(found.costs, model) == pytest.approx(energy(name).snn_pj)
 
 
 def test_the_fair_baseline_skips_its_zeros_and_has_as_many_levels() -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
+from snnc.analysis.neurobench import footprint
+from snnc.artefact import load
 from snnc.cli import main
 from snnc.errors import ClusterError, InputError
 from snnc.remote import evaluation
@@ -113,6 +115,8 @@ def test_a_cell_is_what_convert_and_eval_give(
     record = outcome.records[0]
     assert record["measured"] == expected
     assert record["points_lost"] == pytest.approx(100 * record["measured"]["drop"])
+    assert record["picojoules"] > 0.1 * record["measured"]["acs"]
+    assert record["footprint"] == footprint(load(path).graph, record["measured"]["neurons"])
 
 
 def test_nothing_is_measured_twice(whole: tuple[Outcome, list[str], Path], files: Files) -> None:

@@ -23,14 +23,17 @@ import numpy as np
 
 from benchmarks.accuracy import choices, learned, page
 from benchmarks.accuracy.choices import Setting
+from benchmarks.accuracy.weight_size import weight_bytes
 from benchmarks.common import corpus_data, digests
 from benchmarks.common.source import source_of
 from benchmarks.common.tables import read
 from snnc.analysis.costs import macs_of_ann
 from snnc.analysis.evaluation import evaluate
+from snnc.artefact import Artefact
 from snnc.backends import load_simulator
 from snnc.compiler import Options, convert
 from snnc.frontend import read_onnx
+from snnc.numerics.quantisation import widest_layer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEASURED = ROOT / "benchmarks" / "measured"
@@ -55,7 +58,6 @@ def measure(
     network: corpus_data.Network, sets: corpus_data.Sets, setting: Setting, limit: int, threads: int
 ) -> dict[str, Any]:
     """Convert with one setting and judge the result."""
-    limit_or_all = limit or None
     options = Options(
         timesteps=setting.timesteps,
         pipeline=setting.pipeline,
@@ -66,33 +68,50 @@ def measure(
     start, used = time.perf_counter(), time.process_time()
     conversion = convert(network.path, sets.calibration, options, preprocessing=sets.preprocessing)
     converted, used = time.perf_counter() - start, time.process_time() - used
-    artefact = conversion.artefact
-    start = time.perf_counter()
-    found = evaluate(
-        artefact.graph,
-        artefact.encode,
-        sets.x[:limit_or_all],
-        sets.y[:limit_or_all],
-        simulator=load_simulator("numba", threads),
-        source=source_of(network, sets),
-    ).as_dict()
-    del found["layers"]
     kept = [
         {"divergence": record.findings["divergence"], "kept": record.findings["kept"]}
         for record in conversion.records
         if "divergence" in record.findings
     ]
     return {
-        "network": network.name,
-        "setting": setting.name,
-        "sources": digests.compiler(),
-        "pipeline": setting.pipeline,
-        "limit": limit,
-        "ann_macs": sum(macs_of_ann(read_onnx(network.path).graph).values()),
-        **found,
+        **judged(network, sets, conversion.artefact, setting.name, setting.pipeline, limit, threads),
         "compensation": kept,
         "convert_seconds": round(converted, 1),
         "convert_cpu_seconds": round(used, 1),
+    }
+
+
+def judged(
+    network: corpus_data.Network,
+    sets: corpus_data.Sets,
+    artefact: Artefact,
+    name: str,
+    pipeline: str,
+    limit: int,
+    threads: int,
+) -> dict[str, Any]:
+    """Judge a converted network beside its source on the test rows; ``name`` and ``pipeline`` are its own."""
+    start = time.perf_counter()
+    found = evaluate(
+        artefact.graph,
+        artefact.encode,
+        sets.x[: limit or None],
+        sets.y[: limit or None],
+        simulator=load_simulator("numba", threads),
+        source=source_of(network, sets),
+    ).as_dict()
+    del found["layers"]
+    widest = widest_layer(artefact.graph) if artefact.graph.integer else None
+    return {
+        "network": network.name,
+        "setting": name,
+        "sources": digests.compiler(),
+        "pipeline": pipeline,
+        "limit": limit,
+        "ann_macs": sum(macs_of_ann(read_onnx(network.path).graph).values()),
+        **found,
+        "weight_bits": None if widest is None else widest[1],
+        "weight_bytes": weight_bytes(artefact.graph),
         "evaluate_seconds": round(time.perf_counter() - start, 1),
     }
 

@@ -75,11 +75,15 @@ def options(row: Row) -> str:
     return ", ".join(name for name, there in named.items() if there) or "-"
 
 
+def latest(rows: Sequence[Row]) -> dict[tuple[str, str, int], Row]:
+    """Return the last measurement of each network, its options and its number of steps."""
+    return {(row["network"], options(row), row["timesteps"]): row for row in rows}
+
+
 def lines(rows: Sequence[Row]) -> list[list[str]]:
-    """Return the lines of the table: the last measurement of each network, setting and number of steps."""
-    latest = {(row["network"], options(row), row["timesteps"]): row for row in rows}
+    """Return the lines of the table."""
     found = []
-    for (network, chosen, timesteps), row in sorted(latest.items()):
+    for (network, chosen, timesteps), row in sorted(latest(rows).items()):
         found.append(
             [
                 network,

@@ -42,6 +42,9 @@ class Point:
         drop: points lost on rows kept back.
         rows: calibration rows that it was made with.
         metrics: name and value of those that are limited.
+        picojoules: energy of an image in the cost model ``45nm``; ``None`` where it was not measured, as in
+            journals of before. The front is one of the other costs.
+        footprint: bytes of parameters, states and input, as the report has it; likewise.
     """
 
     label: str
@@ -52,6 +55,8 @@ class Point:
     drop: float
     rows: int
     metrics: tuple[tuple[str, float], ...] = ()
+    picojoules: float | None = None
+    footprint: int | None = None
 
     @property
     def carried(self) -> int:

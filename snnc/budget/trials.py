@@ -10,6 +10,7 @@ from pathlib import Path
 from snnc.analysis.answers import Source
 from snnc.analysis.evaluation import evaluate
 from snnc.analysis.front import Point
+from snnc.analysis.neurobench import footprint
 from snnc.analysis.scores import AnnScores
 from snnc.backends import load_simulator
 from snnc.budget.candidates import Candidate
@@ -19,6 +20,7 @@ from snnc.errors import UnsupportedModelError
 from snnc.ir.batch import Rows
 from snnc.metrics import Outputs, Task
 from snnc.metrics.outputs import Labels, metric_of
+from snnc.report.energy import picojoules
 from snnc.scale.workers import Workers
 
 SEARCH_ROWS = 300
@@ -142,6 +144,8 @@ class Trials:
             drop=100 * max(losses),
             rows=len(self.rows[:rows]),
             metrics=tuple((asked, _least(asked, values)) for asked in self.metrics),
+            picojoules=picojoules(found.costs),
+            footprint=footprint(artefact.graph, found.costs.neurons),
         )
 
 

@@ -234,6 +234,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _show(terminal: Terminal, outcome: Outcome, measured: str, rows: int, output: Path | None) -> None:
+    from snnc.report.energy import microjoules
+
     chosen = None if outcome.chosen is None else outcome.chosen[1]
     lines = [
         (
@@ -241,14 +243,15 @@ def _show(terminal: Terminal, outcome: Outcome, measured: str, rows: int, output
             str(point.latency),
             point.payload,
             f"{point.synops:.2f}",
+            "" if point.picojoules is None else microjoules(point.picojoules),
+            "" if point.footprint is None else f"{point.footprint / 1000:.1f}",
             f"{point.drop:.2f}",
             str(point.rows),
         )
         for point in outcome.front
     ]
-    terminal.table(
-        ("front", "latency", "payload", "operations / MACs", "points lost", "made with rows"), lines
-    )
+    costs = ("latency", "payload", "operations / MACs", "µJ an image (45nm)", "footprint, kB")
+    terminal.table(("front", *costs, "points lost", "made with rows"), lines)
     terminal.text(f"Points of {measured} lost on {rows} rows kept back; {len(outcome.points)} were measured.")
     if chosen is not None and output is not None:
         terminal.done(f"wrote {output}: {_said(chosen)}")

@@ -145,6 +145,7 @@ def described(network: Artefact) -> dict[str, Any]:
         "latency_steps": latency_steps(graph, graph.timesteps, network.input_segments),
         "payload": costs.payload(graph, graph.timesteps),
         "precision": "int8" if graph.integer else "float32",
+        "weight_bits": _weight_bits(graph),
         "parameters": _parameters(graph),
         "weight_sparsity": costs.weight_sparsity(graph),
         "snnc_version": metadata.snnc_version,
@@ -269,6 +270,21 @@ def _parameters(graph: SnnGraph) -> int:
     return sum(int(node.weight.size) for node in graph.of_type(Weighted))
 
 
+def _weight_bits(graph: SnnGraph) -> int | None:
+    """Return the bits of the weights between populations; ``None`` where there are none, or floats."""
+    from snnc.numerics.quantisation import widest_layer
+
+    found = widest_layer(graph) if graph.integer else None
+    return None if found is None else found[1]
+
+
+def _precision(found: Mapping[str, Any]) -> str:
+    """Return the type of the weights, and how many bits are used where these are fewer."""
+    few = found["weight_bits"] is not None and found["weight_bits"] < 8
+    between = f", of which layers between populations take {found['weight_bits']} bits" if few else ""
+    return f"{found['precision']}{between}"
+
+
 def _summary(network: Artefact) -> list[tuple[str, str]]:
     found = described(network)
     calibration, source = found["calibration"], found["source"]
@@ -282,7 +298,7 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
         ("spikes", found["payload"]),
         (
             "precision",
-            f"{found['precision']}, {found['parameters']:,} weights, {found['weight_sparsity']:.1%} zero",
+            f"{_precision(found)}, {found['parameters']:,} weights, {found['weight_sparsity']:.1%} zero",
         ),
         *_host(network),
         ("preset", (found["preset"] or "none") + _chosen(found["choice"])),

@@ -21,6 +21,7 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.numerics.divergence import AnswerError
 from snnc.numerics.quantisation import THRESHOLD_LIMIT, Group, Rounding, correct_readers, quantise_group
+from snnc.numerics.weight_grid import WEIGHT_BITS
 from snnc.simulation.partial import PartialSimulation
 from snnc.source.source_map import activation
 
@@ -119,6 +120,7 @@ class GroupFitter:
         gated: bool,
         pools: Mapping[str, Window] | None = None,
         rounding: Rounding | None = None,
+        bits: int = WEIGHT_BITS,
         threads: int = 1,
     ) -> None:
         """Begin with no attempt.
@@ -133,6 +135,7 @@ class GroupFitter:
             pools: of populations of which only a maximum is read, by name: they are measured behind it. The
                 maximum of values with an error is too large, whatever the error's mean.
             rounding: of the weights; to the nearest integers by default.
+            bits: of the weights.
             threads: how many blocks of rows are compared at once, without a difference.
         """
         self.group = group
@@ -142,6 +145,7 @@ class GroupFitter:
         self.answer_error = answer_error
         self.gated = gated
         self.rounding = rounding
+        self.bits = bits
         self.errors: dict[str, float] = {}
 
     def better(self, best: Candidate, attempt: Candidate) -> Candidate:
@@ -155,7 +159,7 @@ class GroupFitter:
 
     def quantised(self, label: str, graph: SnnGraph) -> Candidate:
         """Quantise the group and simulate it."""
-        done = quantise_group(graph, self.group, self.rounding)
+        done = quantise_group(graph, self.group, self.rounding, self.bits)
         before = self.populations(graph)
         ratios = tuple((node.name, _unit(done, node.name) / node.spike_scale) for node in before)
         return self.simulated(label, done, ratios)

@@ -11,7 +11,6 @@ from threadpoolctl import threadpool_limits
 
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import Convolution, Linear, SnnGraph, Weighted
-from snnc.numerics.largest_weights import WEIGHT_LIMIT
 from snnc.numerics.quantisation import Rounded
 from snnc.numerics.regression import Float64Array
 from snnc.numerics.rounding import round_in_turn
@@ -44,13 +43,14 @@ class SpikeRounding:
     rows: IntArray
     seed: int
 
-    def __call__(self, graph: SnnGraph, synapse: Weighted, scale: FloatArray) -> Rounded | None:
+    def __call__(self, graph: SnnGraph, synapse: Weighted, scale: FloatArray, limit: int) -> Rounded | None:
         """Return the integers of a synapse, and what its errors leave on average; ``None`` for the nearest.
 
         Args:
             graph: the network.
             synapse: float32 weights.
             scale: (channels,) or (1,), what one integer stands for.
+            limit: the largest magnitude of an integer.
         """
         if not isinstance(synapse, Linear | Convolution):
             return None
@@ -70,7 +70,7 @@ class SpikeRounding:
         found = np.empty(weight.shape, np.int32)
         for group in range(groups):
             covariance = gram[group] / count - np.outer(mean[group], mean[group])
-            found[group] = round_in_turn(weight[group] / units[group], covariance, WEIGHT_LIMIT)
+            found[group] = round_in_turn(weight[group] / units[group], covariance, limit)
         left = np.einsum("gof,gf->go", found * units - weight, mean) / graph.timesteps
         return Rounded(found.reshape(synapse.weight.shape).astype(np.int8), -left.reshape(-1))
 

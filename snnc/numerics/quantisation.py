@@ -5,7 +5,8 @@ For output channel ``o``: ``w = rint(W / s_o)`` in [-127, 127], ``B = rint(b / s
 synapses into a channel share its scale ``s_o``, and the scale is chosen so that the identity branch, or
 else the threshold, is exact. What a spike stands for after rounding is ``u' = Theta s_o``; the float32
 weights that read it are corrected by ``u' / u``, so a rounded threshold costs no accuracy downstream.
-Leaky nodes are quantised by :mod:`snnc.numerics.leaky`.
+Weights of fewer bits are described in :mod:`snnc.numerics.weight_grid`. Leaky nodes are quantised by
+:mod:`snnc.numerics.leaky`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from snnc.ir.operations import channel_links, classified, operations
 from snnc.ir.snn import (
     ChannelWeight,
     ConstantCurrent,
+    Convolution,
     Delay,
     IntegrateFire,
+    Linear,
     Readout,
     Reshape,
     SnnGraph,
@@ -34,11 +37,11 @@ from snnc.ir.snn import (
 from snnc.numerics.largest_weights import (
     IDENTITY_LIMIT,
     MOVERS,
-    WEIGHT_LIMIT,
     largest_weight,
     summed_areas,
 )
 from snnc.numerics.leaky import rounded_leaky
+from snnc.numerics.weight_grid import WEIGHT_BITS, WeightGrid, bits_of
 
 THRESHOLD_LIMIT = 2**22
 """Largest integer threshold: beyond it a finer scale buys nothing and eats the headroom of int32."""
@@ -65,7 +68,7 @@ class Rounded:
     """Weights that were rounded with regard to the spikes that they weigh.
 
     Attributes:
-        weight: int8, of the shape of the weights.
+        weight: int8, of the shape of the weights, in steps of their grid.
         bias: (channels,), what takes back the mean that their errors leave in a step, in real units.
     """
 
@@ -73,8 +76,9 @@ class Rounded:
     bias: NumberArray
 
 
-Rounding = Callable[[SnnGraph, Weighted, FloatArray], Rounded | None]
-"""Rounds the float32 weights of a synapse of a network to integers of a scale, (channels,) or (1,)."""
+Rounding = Callable[[SnnGraph, Weighted, FloatArray, int], Rounded | None]
+"""Rounds the float32 weights of a synapse of a network to integers of a scale, (channels,) or (1,), up to a
+limit."""
 
 
 def groups(graph: SnnGraph) -> tuple[Group, ...]:
@@ -105,13 +109,40 @@ def _synapses(graph: SnnGraph, sink: SnnNode) -> Iterable[str]:
         yield node.name
 
 
-def quantise_group(graph: SnnGraph, group: Group, rounding: Rounding | None = None) -> SnnGraph:
+def few_bit_layers(graph: SnnGraph) -> frozenset[str]:
+    """Return the names of the layers whose weights may have fewer than 8 bits.
+
+    These are convolutions and dense layers, depthwise ones included, between populations. The first layer and
+    what drives the read-out keep 8 bits, as is usual: they are small, and their errors cost most. Identity
+    branches keep their 16 bits, because they repeat their rounding in every block.
+    """
+    constant = constant_nodes(graph)
+    return frozenset(
+        name
+        for group in groups(graph)
+        if isinstance(graph[group.sinks[0]], IntegrateFire)
+        for name in group.synapses
+        if isinstance(graph[name], Convolution | Linear) and name not in constant
+    )
+
+
+def widest_layer(graph: SnnGraph) -> tuple[Weighted, int] | None:
+    """Return the layer of most bits among :func:`few_bit_layers`, and its bits; ``None`` if there is none."""
+    few = few_bit_layers(graph)
+    found = ((node, bits_of(node.weight)) for node in graph.of_type(Weighted) if node.name in few)
+    return max(found, key=lambda item: item[1], default=None)
+
+
+def quantise_group(
+    graph: SnnGraph, group: Group, rounding: Rounding | None = None, bits: int = WEIGHT_BITS
+) -> SnnGraph:
     """Quantise one group whose inputs are already quantised; the rest of the graph stays as it is.
 
     Args:
         graph: the network.
         group: what to quantise.
         rounding: of its weights; to the nearest integers by default, and where it gives none.
+        bits: of the weights of :func:`few_bit_layers`.
 
     Returns:
         The graph with integer nodes for the group, and with the float32 weights that read its
@@ -122,6 +153,8 @@ def quantise_group(graph: SnnGraph, group: Group, rounding: Rounding | None = No
     sinks = [graph[name] for name in group.sinks]
     if all(getattr(node, "integer", True) for node in (*members, *sinks)):
         return graph
+    few = few_bit_layers(graph) if bits < WEIGHT_BITS else frozenset[str]()
+    grids = {node.name: WeightGrid(bits if node.name in few else WEIGHT_BITS) for node in synapses}
     changed: dict[str, SnnNode] = {}
     scales: dict[str, FloatArray]
     if isinstance(sinks[0], Readout):
@@ -129,16 +162,19 @@ def quantise_group(graph: SnnGraph, group: Group, rounding: Rounding | None = No
     else:
         populations = [node for node in sinks if isinstance(node, IntegrateFire)]
         shares = _shares(graph, members, populations)
-        common = _holding(_channel_scale(graph, synapses, populations, shares), members, shares)
+        common = _holding(_channel_scale(graph, synapses, populations, shares, grids), members, shares)
         scales = {name: common[share] for name, share in shares.items()}
     shifts: dict[str, NumberArray] = {}
     for synapse in synapses:
-        scale = scales[synapse.name]
-        found = rounding(graph, synapse, scale) if rounding is not None and not synapse.integer else None
+        grid = grids[synapse.name]
+        scale = scales[synapse.name] * grid.step
+        found = None
+        if rounding is not None and not synapse.integer:
+            found = rounding(graph, synapse, scale, grid.limit)
         if found is not None:
             shifts[synapse.name] = found.bias
-        weight = _rounded_weight(synapse, scale) if found is None else found.weight
-        changed[synapse.name] = synapse.with_(weight=weight)
+        weight = _rounded_weight(synapse, scale, grid) if found is None else found.weight
+        changed[synapse.name] = synapse.with_(weight=weight * weight.dtype.type(grid.step))
     for node in members:
         if isinstance(node, ConstantCurrent):
             spread = per_channel(scales[node.name], node.values.ndim)
@@ -168,10 +204,10 @@ def _shifted(sink: SnnNode, shifts: Mapping[str, NumberArray]) -> SnnNode:
     return sink.with_(bias=(sink.bias + np.sum(found, axis=0)).astype(np.float32)) if found else sink
 
 
-def quantise_all(graph: SnnGraph) -> SnnGraph:
-    """Quantise every group, first to last."""
+def quantise_all(graph: SnnGraph, bits: int = WEIGHT_BITS) -> SnnGraph:
+    """Quantise every group, first to last, with weights of so many bits."""
     for group in groups(graph):
-        graph = quantise_group(graph, group)
+        graph = quantise_group(graph, group, bits=bits)
     return graph
 
 
@@ -234,22 +270,31 @@ def _finest(
     sinks: Sequence[SnnNode],
     areas: Mapping[str, int],
     shares: Mapping[str, IntArray] | None = None,
+    grids: Mapping[str, WeightGrid] | None = None,
 ) -> FloatArray:
     """Return the finest scale, float64, at which everything fits its integers.
+
+    Weights of fewer than 8 bits get the scale of least error instead, and the largest are clipped.
 
     Args:
         synapses: with the weights.
         sinks: what they drive.
         areas: that are summed on the way.
         shares: which scale each channel has, by node; its own by default, (channels,) of any of the nodes.
+        grids: of the weights, by synapse; 8 bits by default.
     """
     nodes = (*sinks, *synapses)
     if shares is None:
         shares = {node.name: np.arange(node.channels) for node in nodes}
     scale = np.zeros(1 + max(int(share.max()) for share in shares.values()))
     for synapse in synapses:
-        largest = np.abs(synapse.weight.astype(np.float64)).reshape(len(synapse.weight), -1).max(axis=1)
-        np.maximum.at(scale, shares[synapse.name], largest / largest_weight(synapse, areas))
+        grid = WeightGrid() if grids is None else grids[synapse.name]
+        if grid.bits < WEIGHT_BITS:
+            needed = grid.scale(synapse.weight)
+        else:
+            weight = np.abs(synapse.weight.astype(np.float64)).reshape(len(synapse.weight), -1)
+            needed = weight.max(axis=1) / largest_weight(synapse, areas)
+        np.maximum.at(scale, shares[synapse.name], needed)
     for sink in sinks:
         if isinstance(sink, IntegrateFire) and sink.breakpoints is None:
             np.maximum.at(scale, shares[sink.name], sink.threshold / THRESHOLD_LIMIT)
@@ -309,9 +354,10 @@ def _channel_scale(
     synapses: list[Weighted],
     populations: list[IntegrateFire],
     shares: Mapping[str, IntArray],
+    grids: Mapping[str, WeightGrid],
 ) -> FloatArray:
     """Return the scales: the finest ones at which one value that matters is an exact integer."""
-    finest = _finest(synapses, list(populations), summed_areas(graph, synapses), shares)
+    finest = _finest(synapses, list(populations), summed_areas(graph, synapses), shares, grids)
     # An identity branch repeats its rounding in every block; a threshold's is corrected downstream.
     identities = [s for s in synapses if isinstance(s, ChannelWeight)]
     uniform = [node for node in populations if node.breakpoints is None]
@@ -325,11 +371,12 @@ def _channel_scale(
     return np.where(multiple >= 1, exact / np.maximum(multiple, 1), finest)
 
 
-def _rounded_weight(synapse: Weighted, scale: FloatArray) -> IntArray:
+def _rounded_weight(synapse: Weighted, scale: FloatArray, grid: WeightGrid) -> IntArray:
+    """Return the nearest integers, in steps of their grid, of which one stands for ``scale``."""
     spread = per_channel(scale, synapse.weight.ndim)
     if isinstance(synapse, ChannelWeight):
         return np.clip(np.rint(synapse.weight / spread), -IDENTITY_LIMIT, IDENTITY_LIMIT).astype(np.int16)
-    return np.clip(np.rint(synapse.weight / spread), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
+    return np.clip(np.rint(synapse.weight / spread), -grid.limit, grid.limit).astype(np.int8)
 
 
 def _rounded_population(node: IntegrateFire, scale: FloatArray) -> IntegrateFire:

@@ -118,6 +118,20 @@ MODELS = {
 """The cost models that are known by name."""
 
 
+STANDARD = MODELS["45nm"]
+"""The model by which conversions are compared."""
+
+
+def picojoules(counted: Costs, model: CostModel = STANDARD) -> float:
+    """Return what the spiking network alone takes, per image, as :attr:`Energy.snn_pj`."""
+    updates = counted.neurons * counted.steps
+    return (
+        (model.ac + model.weight_fetch) * counted.acs
+        + (model.mac + model.weight_fetch) * counted.macs
+        + (2 * model.membrane_access + model.neuron_update) * updates
+    )
+
+
 def read_model(path: Path) -> CostModel:
     """Read a cost model of the user's own from TOML: the fields of :class:`CostModel`, energies in pJ.
 

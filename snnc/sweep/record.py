@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from snnc.analysis.evaluation import Evaluation
+from snnc.analysis.neurobench import footprint
 from snnc.analysis.parts import Asking
 from snnc.budget.trials import lost, needed
 from snnc.remote.conversion import Made
+from snnc.report.energy import picojoules
 from snnc.sweep.material import Measured, Ready
 from snnc.sweep.plan import Cell
 
@@ -61,6 +63,8 @@ def record_of(
         "error": None if failure is None else {"kind": failure.kind, "message": failure.message},
         "points_lost": None,
         "relative_synops": None,
+        "picojoules": None,
+        "footprint": None,
     }
     if evaluation is None or made is None:
         return record
@@ -70,6 +74,8 @@ def record_of(
         "timesteps": evaluation.timesteps,
         "points_lost": points_lost,
         "relative_synops": evaluation.costs.synops / macs if macs else None,
+        "picojoules": picojoules(evaluation.costs),
+        "footprint": footprint(made.artefact.graph, evaluation.costs.neurons),
         "artefact_files_sha256": made.files.sha256,
         "warnings": [dict(each) for each in made.warnings],
         "measured": evaluation.as_dict(),

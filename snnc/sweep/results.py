@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from snnc.analysis.front import Point, pareto
 from snnc.errors import UsageError
+from snnc.report.energy import microjoules
 from snnc.sweep.record import Record
 from snnc.sweep.running import Outcome
 from snnc.writing import replacing
@@ -18,7 +19,10 @@ from snnc.writing import replacing
 if TYPE_CHECKING:
     from snnc.report.drawing import Chart
 
-COLUMNS = ("cell", "T", "latency", "payload", "accuracy", "points lost", "operations / MACs")
+COLUMNS = (
+    *("cell", "T", "latency", "payload", "accuracy", "points lost", "operations / MACs"),
+    *("µJ an image (45nm)", "footprint, kB"),
+)
 
 Draw = Callable[[Sequence[Point], Sequence[Point], None], "Chart"]
 
@@ -62,7 +66,7 @@ def rows_of(records: Sequence[Record]) -> list[tuple[str, ...]]:
 def _row(record: Record, *, on_front: bool) -> tuple[str, ...]:
     label = ("→ " if on_front else "") + record["cell"]
     if record["error"] is not None:
-        return (label, str(record["timesteps"] or ""), "", "", "failed", "", "")
+        return (label, str(record["timesteps"] or ""), "", "", "failed", "", "", "", "")
     measured, relative, lost = record["measured"], record["relative_synops"], record["points_lost"]
     return (
         label,
@@ -72,6 +76,8 @@ def _row(record: Record, *, on_front: bool) -> tuple[str, ...]:
         _accuracy(measured),
         "" if lost is None else f"{lost:.2f}",
         "" if relative is None else f"{relative:.3f}",
+        "" if record["picojoules"] is None else microjoules(record["picojoules"]),
+        "" if record["footprint"] is None else f"{record['footprint'] / 1000:.1f}",
     )
 
 
@@ -99,6 +105,8 @@ def front_of(records: Sequence[Record]) -> tuple[tuple[Point, ...], tuple[Point,
             synops=record["relative_synops"],
             drop=record["points_lost"],
             rows=record["rows"],
+            picojoules=record["picojoules"],
+            footprint=record["footprint"],
         )
         for record in records
         if record["error"] is None

@@ -10,6 +10,9 @@ from snnc.errors import InternalError, UsageError
 from snnc.ir import ann
 from snnc.ir.graph import Graph
 from snnc.ir.snn import SnnGraph
+from snnc.numerics.weight_grid import WEIGHT_BITS
+from snnc.passes.compensate import Compensate
+from snnc.passes.quantise_weights import QuantiseWeights
 from snnc.pipeline import Context, PassRecord, Pipeline, run_pipeline
 from snnc.training.fine import FineEdges, marked
 
@@ -22,11 +25,17 @@ CHANGING = ("compensate", "learn-thresholds")
 
 
 def parted(passes: Pipeline) -> tuple[Pipeline, Pipeline]:
-    """Return the passes in front of `lower`, and the others."""
+    """Return the passes in front of `lower`, and the others.
+
+    Raises:
+        UsageError: they cannot be tuned.
+    """
     if LOWER not in passes.names or QUANTISE not in passes.names:
         raise UsageError(
             f"tuning needs `{LOWER}` and `{QUANTISE}` in the pipeline; it has {', '.join(passes.names)}"
         )
+    if any(item.bits < WEIGHT_BITS for item in passes if isinstance(item, Compensate | QuantiseWeights)):
+        raise UsageError("tuning learns weights of 8 bits: leave bits of the passes out")
     at = passes.names.index(LOWER)
     return passes[:at], passes[at:]
 
