@@ -70,6 +70,7 @@ def _rival(name: str, bits: int, levels: int, fine: int, density: str = "") -> F
 SETTINGS = (
     _four("n4", "dense"),
     _four("n4-d50", "density 0.5", "{density=0.5}"),
+    _four("n4-d48", "density 0.48, rounded in turn", "{density=0.48,fit-rounding=true}"),
     _four("n4-d30", "density 0.3", "{density=0.3}"),
     _rival("n4w4", 4, 15, 63),
     _rival("n4w4-d50", 4, 15, 63, "0.5"),

@@ -40,7 +40,7 @@ from snnc.ir.snn import (
     Weighted,
 )
 from snnc.numerics.largest_weights import IDENTITY_LIMIT, WEIGHT_LIMIT
-from snnc.numerics.quantisation import THRESHOLD_LIMIT
+from snnc.numerics.scales import THRESHOLD_LIMIT
 from snnc.training.extra import require_torch
 
 if TYPE_CHECKING:

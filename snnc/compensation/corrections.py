@@ -20,7 +20,8 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.numerics.divergence import AnswerError
-from snnc.numerics.quantisation import THRESHOLD_LIMIT, Group, Rounding, correct_readers, quantise_group
+from snnc.numerics.quantisation import Group, Rounding, correct_readers, quantise_group
+from snnc.numerics.scales import THRESHOLD_LIMIT
 from snnc.numerics.weight_grid import WEIGHT_BITS
 from snnc.simulation.partial import PartialSimulation
 from snnc.source.source_map import activation
