@@ -3,9 +3,9 @@
 Channels that a residual sum, a pooling or a concatenation ties together go together
 (:mod:`snnc.ir.channel_sets`). They are ranked by a score that is measured on the network's spikes
 (:mod:`snnc.compensation.channel_scores`). With a ``share``, every layer loses that share of its channels. A
-limit is kept by taking out first what costs most for what it contributes, in any layer. What a channel sent
-on average is added to the biases of its readers; `compensate` then fits their weights to the spikes that are
-left, with what the whole source network has at the remaining channels as target.
+limit is kept by taking out first what costs most for what it contributes to its layer, in any layer. What a
+channel sent on average is added to the biases of its readers; `compensate` then fits their weights to the
+spikes that are left, with what the whole source network has at the remaining channels as target.
 
 The operations that a limit is held against are those of the pruned network if the remaining neurons fire as
 before. What the finished network costs is measured by `snnc eval`, and by the search for a budget.
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from snnc.analysis.costs import count, macs_of_ann
 from snnc.analysis.node_costs import fan_outs
-from snnc.compensation.channel_layers import free_sets, layers_of, require_some
+from snnc.compensation.channel_layers import free_sets, layers_of, removal_order, require_some
 from snnc.compensation.channel_scores import Score, Spikes, channel_scores
 from snnc.compensation.readers import raised_readers
 from snnc.errors import GateError, UsageError
@@ -34,7 +34,7 @@ from snnc.ir.ann import AnnGraph
 from snnc.ir.channel_sets import ChannelSets, without_channels
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
-from snnc.ir.snn import IntegrateFire, SnnGraph, Weighted
+from snnc.ir.snn import Convolution, IntegrateFire, Linear, SnnGraph, Weighted
 from snnc.pipeline import Context, require
 from snnc.simulation.protocol import Activity
 from snnc.simulation.reference import encode_all
@@ -42,6 +42,9 @@ from snnc.source.kept_channels import is_divisible, with_kept_channels
 
 ROWS = 128
 """Calibration rows on which spikes are looked at: more move no score by more than its noise."""
+
+LEAST_SPARED = 1e-9
+"""Share of a cost below which a set is said to spare nothing."""
 
 Mask = NDArray[np.bool_]
 Cost = Callable[[Mask], float]
@@ -111,8 +114,12 @@ class PruneChannels:
         if self.max_weights:
             limits["weights"] = (self.max_weights, _weights(graph, sets))
         if limits:
-            worth = scores / np.maximum(_saving(graph, sets, spikes), 1)
-            gone = _within(gone, limits, layers, worth)
+            # What is spared of each cost that is limited, relative to all of it.
+            spared = [_operations_of(graph, sets, spikes)] if self.max_synops else []
+            spared += [_weights_of(graph, sets)] if self.max_weights else []
+            relative = sum(each / max(each.sum(), 1.0) for each in spared)
+            order = removal_order(layers, scores, np.maximum(relative, LEAST_SPARED), gone)
+            gone = _within(gone, limits, order)
             found |= {
                 name: {"limit": most, "after": round(of(gone), 4)} for name, (most, of) in limits.items()
             }
@@ -138,23 +145,12 @@ def _divisible(graph: SnnGraph, source: AnnGraph) -> frozenset[str]:
     )
 
 
-def _within(
-    gone: Mask,
-    limits: dict[str, tuple[float, Cost]],
-    layers: tuple[NDArray[np.int64], ...],
-    worth: FloatArray,
-) -> Mask:
-    """Take out the least worthy sets, (sets,), until the limits are kept; every layer keeps one.
+def _within(gone: Mask, limits: dict[str, tuple[float, Cost]], order: list[int]) -> Mask:
+    """Take out sets in their order until the limits are kept.
 
     Raises:
-        GateError: they are not kept even then.
+        GateError: they are not kept even without all of them.
     """
-    last = {int(members[np.argmax(np.where(gone[members], -1, worth[members]))]) for members in layers}
-    order = [
-        int(number)
-        for number in np.argsort(worth, kind="stable")
-        if any(number in members for members in layers) and int(number) not in last and not gone[number]
-    ]
 
     def without(most: int) -> Mask:
         found = gone.copy()
@@ -210,7 +206,17 @@ def _weights(graph: SnnGraph, sets: ChannelSets) -> Cost:
     return lambda gone: total(without_channels(graph, sets.kept(gone))) / whole
 
 
-def _saving(graph: SnnGraph, sets: ChannelSets, spikes: Spikes) -> FloatArray:
+def _weights_of(graph: SnnGraph, sets: ChannelSets) -> FloatArray:
+    """Return the weights that go with a set alone, (sets,): those that it reads, and those that read it."""
+    total = np.zeros(len(sets.fixed))
+    for node in graph.of_type(Weighted):
+        np.add.at(total, sets.of[node.name], node.weight[0].size)
+        if isinstance(node, Linear) or (isinstance(node, Convolution) and node.groups == 1):
+            np.add.at(total, sets.of[node.inputs[0]], node.weight[:, 0].size)
+    return total
+
+
+def _operations_of(graph: SnnGraph, sets: ChannelSets, spikes: Spikes) -> FloatArray:
     """Return the operations that a set alone takes, (sets,): those of its spikes, and those that reach it."""
     total = np.zeros(len(sets.fixed))
     reach = fan_outs(graph)

@@ -256,3 +256,18 @@ def test_integers_are_refused() -> None:
     graph, made = lowered(residual_network(), f"{LOWERED},quantise-weights")
     with pytest.raises(UsageError, match="before `compensate`"):
         pruned(graph, made, "share=0.5")
+
+
+def test_a_limit_on_weights_takes_channels_of_many_weights() -> None:
+    """The first layers, of few weights and most operations, keep theirs."""
+    graph, made = lowered(residual_network())
+    by_weights, _ = pruned(graph, made, "max-weights=0.8")
+    by_operations, _ = pruned(graph, made, "max-synops=0.5")
+
+    def left(of: SnnGraph) -> list[float]:
+        """Return the share of channels that each population keeps, first to last."""
+        whole = graph.of_type(IntegrateFire)
+        return [of[node.name].channels / node.channels for node in whole]
+
+    assert left(by_weights)[:3] == [1, 1, 1]
+    assert min(left(by_operations)[:3]) < 1

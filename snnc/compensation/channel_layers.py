@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from snnc.errors import UsageError
 from snnc.ir.channel_sets import ChannelSets, channel_sets
+from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
+
+TINY = 1e-30
 
 
 def free_sets(graph: SnnGraph, divisible: Collection[str]) -> ChannelSets:
@@ -43,6 +46,39 @@ def layers_of(graph: SnnGraph, sets: ChannelSets) -> tuple[NDArray[np.int64], ..
         if not sets.fixed[number]:
             layers.setdefault(tuple(names), []).append(number)
     return tuple(np.array(sorted(numbers)) for numbers in layers.values())
+
+
+def removal_order(
+    layers: Sequence[NDArray[np.int64]], scores: FloatArray, spared: FloatArray, gone: NDArray[np.bool_]
+) -> list[int]:
+    """Return the sets that can go, in the order in which they go until a limit is kept.
+
+    The next is the one that loses least of what its layer still sends for what it spares,
+    ``scores[c] / sum(scores left in the layer) / spared[c]``: a layer with few channels left is spared while
+    others are whole. Every layer keeps its best.
+
+    Args:
+        layers: the sets of each that can go.
+        scores: (sets,), what each contributes.
+        spared: (sets,), what the network costs less without it.
+        gone: (sets,), those that have gone already.
+    """
+    queues = []
+    for members in layers:
+        there = members[~gone[members]]
+        queues.append(list(there[np.argsort(scores[there] / spared[there], kind="stable")])[:-1])
+    left = [float(scores[members[~gone[members]]].sum()) for members in layers]
+    order: list[int] = []
+    while any(queues):
+        loss = [
+            scores[queue[0]] / max(rest, TINY) / spared[queue[0]] if queue else np.inf
+            for queue, rest in zip(queues, left, strict=True)
+        ]
+        layer = int(np.argmin(loss))
+        number = int(queues[layer].pop(0))
+        left[layer] -= float(scores[number])
+        order.append(number)
+    return order
 
 
 def require_some(option: str, share: float, layers: Sequence[NDArray[np.int64]]) -> None:
