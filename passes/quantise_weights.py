@@ -39,8 +39,8 @@ class QuantiseWeights:
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return the integer network."""
         check_known(graph)
+        self._check(graph)
         quantised = quantise_all(graph, self.bits)
-        self._check(quantised)
         proved = provable_timesteps(quantised)
         if proved < quantised.timesteps:
             raise UsageError(unproved(quantised, proved))
@@ -50,15 +50,15 @@ class QuantiseWeights:
         return replace(quantised, max_timesteps=proved)
 
     def _check(self, graph: SnnGraph) -> None:
-        """Refuse weights that another pass has rounded to more bits: they would silently stay so.
+        """Refuse weights that are integers of more bits already: they would silently stay so.
 
         Raises:
             UsageError: naming the layer of most bits.
         """
-        found = widest_layer(graph)
+        found = widest_layer(graph) if self.bits < WEIGHT_BITS and graph.integer else None
         if found is not None and found[1] > self.bits:
             raise UsageError(
                 f"quantise-weights: bits={self.bits} is for weights in floats, and those of "
-                f"{found[0].origin!r} are integers of {found[1]} bits already: give the pass that rounds "
-                f"them the same bits, compensate{{bits={self.bits}}}, or leave bits out"
+                f"{found[0].origin!r} are integers of {found[1]} bits already: leave bits out, or give them "
+                f"to the pass that rounds before, as compensate{{bits={self.bits}}}"
             )

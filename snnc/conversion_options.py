@@ -15,6 +15,7 @@ from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.snn import INPUT_LIMIT
 from snnc.metrics.task import Task, as_task
 from snnc.numerics.thresholds import Method
+from snnc.numerics.weight_grid import WEIGHT_BITS
 from snnc.options import OPTIONS
 from snnc.pass_options import make_pass
 from snnc.passes import PASSES, PRESETS
@@ -167,6 +168,10 @@ class Options:
                 raise UsageError(
                     "`compensate` takes weights out while it makes integers: leave out --precision float32, "
                     "or density and pattern"
+                )
+            if any(getattr(item, "bits", WEIGHT_BITS) < WEIGHT_BITS for item in found):
+                raise UsageError(
+                    "weights of fewer bits are integers: leave out --precision float32, or bits of the passes"
                 )
             found = found.without(*made)
         elif self.steps > MOST_TIMESTEPS:

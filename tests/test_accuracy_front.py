@@ -76,15 +76,17 @@ def test_settings_and_tuned_artefacts_come_into_one_table(shared: Path, tmp_path
     measured, page = tmp_path / "measured", tmp_path / "docs" / "sparsity.md"
     common = ("--shared", shared, "--measured", measured)
     artefact = tuned(tmp_path / "tuned.snn.onnx")
-    done = front(*common, "--settings", "n4w4", "--limit", 50)
+    done = front(*common, "--settings", "n4w4")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("n4w4: ")
-    assert front(*common, "--settings", "n4w4", "--limit", 50).stdout == ""  # nothing is measured twice
-    done = front(*common, "--limit", 50, "--tuned", f"sparse={artefact}")
+    assert front(*common, "--settings", "n4w4").stdout == ""  # nothing is measured twice
+    done = front(*common, "--tuned", f"sparse={artefact}")
+    assert done.returncode == 0, done.stderr
+    done = front(*common, "--settings", "n4w4", "--limit", 50)  # a trial, of which the page tells nothing
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (measured / "sparsity.jsonl").read_text().splitlines()]
-    assert [row["setting"] for row in rows] == ["n4w4", "tuned:sparse"]
-    assert {row["n"] for row in rows} == {50}
+    assert [row["setting"] for row in rows] == ["n4w4", "tuned:sparse", "n4w4"]
+    assert rows[0]["n"] == rows[1]["n"] > rows[2]["n"] == 50
     assert rows[1]["recipe"]["minutes"] == 5
     page.parent.mkdir()
     page.write_text("# Sparsity\n\n<!-- measured: begin -->\n<!-- measured: end -->\n", encoding="utf-8")
@@ -92,6 +94,7 @@ def test_settings_and_tuned_artefacts_come_into_one_table(shared: Path, tmp_path
     assert done.returncode == 0, done.stderr
     text = page.read_text(encoding="utf-8")
     assert "| quantised rival, int4 | " in text
+    assert f"n = {rows[0]['n']} test images" in text
     assert "| tuned, sparse, 5 min | " in text
     assert "No operations of other converters were measured" in text
     assert (page.parent / "pictures" / "sparsity-front.svg").exists()
@@ -111,3 +114,26 @@ def test_only_tuned_artefacts_are_called_so(shared: Path, tmp_path: Path) -> Non
     done = front("--shared", shared, "--measured", tmp_path, "--tuned", f"a={path}")
     assert done.returncode == 1
     assert "was not made by snnc tune" in done.stderr
+
+
+def test_artefacts_of_other_networks_are_refused(shared: Path, tmp_path: Path) -> None:
+    path = tuned(tmp_path / "tuned.snn.onnx")
+    one = load(path)
+    save(replace(one, metadata=replace(one.metadata, source_sha256="0" * 64)), path)
+    done = front("--shared", shared, "--measured", tmp_path, "--tuned", f"a={path}")
+    assert done.returncode == 1
+    assert "was made of another network than " in done.stderr
+
+
+def test_a_label_names_one_artefact(shared: Path, tmp_path: Path) -> None:
+    path = tuned(tmp_path / "tuned.snn.onnx")
+    done = front("--shared", shared, "--tuned", f"a={path}", "--tuned", f"a={path}")
+    assert done.returncode == 2
+    assert "is the label of" in done.stderr
+
+
+def test_a_page_of_nothing_is_refused(tmp_path: Path) -> None:
+    done = front("--measured", tmp_path / "none", "--report", tmp_path / "page.md")
+    assert done.returncode == 1
+    assert "holds no measurement on all rows" in done.stderr
+    assert not (tmp_path / "none").exists()

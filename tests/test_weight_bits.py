@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import snnc
+from snnc.conversion_options import Options
 from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.ir.ann import AnnGraph
 from snnc.numerics.quantisation import few_bit_layers, quantise_all
 from snnc.numerics.weight_grid import WeightGrid, bits_of
 from snnc.passes import PASSES
+from snnc.passes.quantise_weights import QuantiseWeights
 from snnc.pipeline import Pipeline, run_pipeline
 from snnc.training.lowering import parted
 from tests.ann_graphs import Builder, context, residual_network
@@ -175,3 +177,24 @@ def test_tuning_learns_eight_bits_alone(option: str) -> None:
     passes = f"{FRONT},{option}" + ("" if "quantise" in option else ",quantise-weights")
     with pytest.raises(UsageError, match="tuning learns weights of 8 bits"):
         parted(Pipeline.parse(passes, PASSES))
+
+
+def test_floats_have_no_bits() -> None:
+    """The passes that round are left out there, and bits with them: not without a word."""
+    options = Options(preset="one-step", timesteps=1, precision="float32", settings={"compensate.bits": "2"})
+    with pytest.raises(UsageError, match="weights of fewer bits are integers"):
+        options.passes()
+
+
+def test_the_first_layer_of_frames_keeps_its_bits() -> None:
+    graph, _ = lowered(residual_network())
+    (encode,) = graph.encoders
+    frames = graph.replacing({encode.name: encode.with_(presented=snn.Presented.ACCUMULATED)})
+    assert few_bit_layers(frames) == few_bit_layers(graph)
+
+
+def test_integers_of_the_source_keep_their_bits() -> None:
+    graph, made = lowered(residual_network())
+    integers = quantise_all(graph)
+    with pytest.raises(UsageError, match="leave bits out"):
+        QuantiseWeights(bits=4).run(integers, made)

@@ -15,6 +15,7 @@ layer and classifier have weights of int8. Each measurement is one line of bench
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,21 +91,23 @@ SETTINGS = (
 
 
 def rows_of(measured: Path) -> dict[str, dict[str, Any]]:
-    """Return the latest measurement of each setting."""
-    return {row["setting"]: row for row in read(measured / CACHE)}
+    """Return the latest measurement of each setting on all rows."""
+    return {row["setting"]: row for row in read(measured / CACHE) if not row["limit"]}
 
 
 def artefacts(named: Sequence[str]) -> dict[str, Path]:
     """Return the files of artefacts by their labels, from ``LABEL=FILE``.
 
     Raises:
-        click.BadParameter: one is written otherwise, or missing.
+        click.BadParameter: one is written otherwise, missing, or has the label of another.
     """
     found = {}
     for each in named:
         label, equals, file = each.partition("=")
         if not (label and equals and Path(file).is_file()):
             raise click.BadParameter(f"--tuned {each}: write LABEL=FILE, with a file that is there")
+        if label in found:
+            raise click.BadParameter(f"--tuned {each}: {label} is the label of {found[label]}, too")
         found[label] = Path(file)
     return found
 
@@ -134,12 +137,15 @@ def main(
     report: Path | None,
 ) -> None:
     """Measure what is missing, or write the page."""
-    measured.mkdir(exist_ok=True)
     if report is not None:
         from benchmarks.accuracy.front_page import write
 
-        write(rows_of(measured), SETTINGS, measured, report)
+        rows = rows_of(measured)
+        if not rows:
+            raise click.ClickException(f"{measured / CACHE} holds no measurement on all rows")
+        write(rows, SETTINGS, measured, report)
         return
+    measured.mkdir(exist_ok=True)
     known = {setting.name: setting for setting in SETTINGS}
     files = artefacts(tuned)
     wanted = settings.split(",") if settings else [] if tuned else list(known)
@@ -166,13 +172,16 @@ def _tuned(
     """Yield the rows of artefacts that were tuned, each with the recipe that it records.
 
     Raises:
-        click.ClickException: one was made otherwise.
+        click.ClickException: one was made otherwise, or of another network.
     """
+    source = hashlib.sha256(network.path.read_bytes()).hexdigest()
     for label, path in files.items():
         artefact = load(path)
         learned = next((each for each in artefact.metadata.records if each["pass"] == "tune"), None)
         if learned is None:
             raise click.ClickException(f"{path} was not made by snnc tune")
+        if artefact.metadata.source_sha256 != source:
+            raise click.ClickException(f"{path} was made of another network than {network.path.name}")
         pipeline = artefact.metadata.pipeline
         row = judged(network, sets, artefact, f"{TUNED}{label}", pipeline, limit, threads)
         yield {**row, "recipe": learned["recipe"], "rows": learned["rows"], "labels": learned["labels"]}

@@ -96,7 +96,8 @@ HEAD = (
 
 RULES = (
     "An operation is an event at a synapse whose weight is not zero. Energy is that of the cost model "
-    "`45nm` of `snnc report`; weights of B bits are fetched and multiplied for B / 8 of what int8 takes. "
+    "`45nm` of `snnc report`; weights of B bits are fetched and multiplied for B / 8 of what int8 takes, and "
+    "so are, for simplicity, those of the classifier and of identity branches, less than a hundredth of all. "
     "Size is that of each layer's weights at their bits, or, where that is less, of those that are not "
     "zero and a bit a weight that says which these are. Rivals have weights of as many bits as their "
     "activations, but int8 in the first layer and the classifier, and the fine skips of the others with "

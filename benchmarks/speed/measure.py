@@ -151,7 +151,10 @@ def main(
     lines = Lines(LINES)
     known = {"code": digests.compiler(), "machine": machine()}
     if page is not None:
-        report(lines.rows, page, Lines(FUNCTIONS).rows, about)
+        try:
+            report(lines.rows, page, Lines(FUNCTIONS).rows, about)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
         return
     shapes = tuple(f"{name}, {d:.0%}" for name, densities in DENSITIES.items() for d in densities)
     chosen = tuple(part.strip() for part in networks.split(";") if part.strip())

@@ -67,7 +67,8 @@ def report(rows: Sequence[Row], page: Path, functions: Sequence[Row] = (), machi
     """
     about = [row for row in rows if row["machine"].startswith(machine)]
     if not about:
-        raise ValueError(f"nothing was measured on a machine called {machine!r}")
+        known = ", ".join(dict.fromkeys(row["machine"] for row in rows))
+        raise ValueError(f"nothing was measured on a machine called {machine!r}; measured: {known or 'none'}")
     newest = _newest(about)
     text = [_head(newest), *_targets(newest), *_grid(newest, "spikes"), *_grid(newest, "counts")]
     text += [

@@ -19,13 +19,13 @@ import numpy as np
 from snnc.errors import InternalError
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
-from snnc.ir.kinds import constant_nodes
 from snnc.ir.operations import classified, operations
 from snnc.ir.snn import (
     ChannelWeight,
     ConstantCurrent,
     Convolution,
     Delay,
+    Function,
     IntegrateFire,
     Linear,
     Readout,
@@ -104,17 +104,18 @@ def _synapses(graph: SnnGraph, sink: SnnNode) -> Iterable[str]:
 def few_bit_layers(graph: SnnGraph) -> frozenset[str]:
     """Return the names of the layers whose weights may have fewer than 8 bits.
 
-    These are convolutions and dense layers, depthwise ones included, between populations. The first layer and
-    what drives the read-out keep 8 bits, as is usual: they are small, and their errors cost most. Identity
-    branches keep their 16 bits, because they repeat their rounding in every block.
+    These are convolutions and dense layers, depthwise ones included, between populations. The first layer,
+    which reads inputs alone, and what drives the read-out keep 8 bits, as is usual: they are small, and their
+    errors cost most. Identity branches keep their 16 bits, because they repeat their rounding in every block.
     """
-    constant = constant_nodes(graph)
+    sending = frozenset(node.name for node in graph.of_type(IntegrateFire | Function))
     return frozenset(
         name
         for group in groups(graph)
         if isinstance(graph[group.sinks[0]], IntegrateFire)
         for name in group.synapses
-        if isinstance(graph[name], Convolution | Linear) and name not in constant
+        if isinstance(graph[name], Convolution | Linear)
+        and not sending.isdisjoint(graph.ancestors(graph[name].inputs, sending))
     )
 
 

@@ -73,7 +73,7 @@ def _best(
 
 
 def _quantised(graph: SnnGraph, group: Group, factors: dict[str, FloatArray], *, ramp: bool) -> SnnGraph:
-    """Return the network with other thresholds in one group, as integers."""
+    """Return the network with other thresholds in one group, as integers with weights of 8 bits."""
     graph = _moved(graph, factors)
     if ramp:
         sinks = [node for node in graph.of_type(IntegrateFire) if node.name in group.sinks]
