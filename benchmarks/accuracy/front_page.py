@@ -90,7 +90,7 @@ class Measured:
 
 
 HEAD = (
-    *("conversion", "top-1 in % [95 %]", "operations / MACs", "zero weights", "latency in steps"),
+    *("no.", "conversion", "top-1 in % [95 %]", "operations / MACs", "zero weights", "latency in steps"),
     *("nJ an image (45 nm)", "kB of weights", "sources"),
 )
 
@@ -156,10 +156,11 @@ def write(rows: Mapping[str, Row], settings: Sequence[FrontSetting], measured: P
     found = points(rows, settings, read(measured / "tuned.jsonl"))
     peers = [row for row in read(measured / "peers_accuracy.jsonl") if row["network"] == NETWORKS[0]]
     n = sorted({each.row["n"] for each in found})
+    lines = [(str(number), *each.line) for number, each in enumerate(found, 1)]
     made = (
         f"`{COMMAND}`, ResNet-20 on CIFAR-10, n = {', '.join(map(str, n))} test images:\n\n"
-        f"{table(HEAD, [each.line for each in found])}\n{RULES}{_told_of_peers(peers)}\n\n"
-        f"![Accuracy against operations, energy and size]({PICTURE})\n"
+        f"{table(HEAD, lines)}\n{RULES}{_told_of_peers(peers)}\n\n"
+        f"![Accuracy against operations, energy and size; numbers as in the table]({PICTURE})\n"
     )
     write_between(page, "measured", made)
     _draw(found, peers, page.parent / PICTURE)
@@ -180,7 +181,7 @@ def _told_of_peers(peers: Sequence[Row]) -> str:
 
 
 def _draw(found: Sequence[Measured], peers: Sequence[Row], path: Path) -> None:
-    """Draw top-1 against operations, with names, and smaller against energy and, where known, size."""
+    """Draw top-1 against operations, numbered, and smaller against energy and, where known, size."""
     figure = Figure(figsize=(7.5, 8.4), layout="constrained")
     whole = figure.add_gridspec(2, 2, height_ratios=(1.7, 1))
     wide = figure.add_subplot(whole[0, :])
@@ -197,7 +198,7 @@ def _draw(found: Sequence[Measured], peers: Sequence[Row], path: Path) -> None:
             energy.plot(nanojoules(each.row) / 1000, y, marker, color=colour)
             if size is not None and each.kilobytes is not None:
                 size.plot(each.kilobytes, y, marker, color=colour)
-            _name(wide, each.point.split(", ")[0] if kind == LEARNED else each.point, (each.operations, y))
+            _name(wide, str(found.index(each) + 1), (each.operations, y))
     good = [row for row in peers if row["top1"] >= LEAST_PEER]
     for tool, marker in zip(sorted({row["tool"] for row in good}), "xX+", strict=False):
         some = [row for row in good if row["tool"] == tool]
