@@ -118,8 +118,8 @@ class PruneChannels:
             spared = [_operations_of(graph, sets, spikes)] if self.max_synops else []
             spared += [_weights_of(graph, sets)] if self.max_weights else []
             relative = sum(each / max(each.sum(), 1.0) for each in spared)
-            order = removal_order(layers, scores, np.maximum(relative, LEAST_SPARED), gone)
-            gone = _within(gone, limits, order)
+            turns = removal_order(layers, scores, np.maximum(relative, LEAST_SPARED), gone)
+            gone = _within(gone, limits, turns)
             found |= {
                 name: {"limit": most, "after": round(of(gone), 4)} for name, (most, of) in limits.items()
             }

@@ -101,7 +101,7 @@ def artefacts(named: Sequence[str]) -> dict[str, Path]:
     Raises:
         click.BadParameter: one is written otherwise, missing, or has the label of another.
     """
-    found = {}
+    found: dict[str, Path] = {}
     for each in named:
         label, equals, file = each.partition("=")
         if not (label and equals and Path(file).is_file()):

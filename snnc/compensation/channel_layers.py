@@ -71,7 +71,7 @@ def removal_order(
     order: list[int] = []
     while any(queues):
         loss = [
-            scores[queue[0]] / max(rest, TINY) / spared[queue[0]] if queue else np.inf
+            float(scores[queue[0]] / max(rest, TINY) / spared[queue[0]]) if queue else np.inf
             for queue, rest in zip(queues, left, strict=True)
         ]
         layer = int(np.argmin(loss))

@@ -108,7 +108,7 @@ def few_bit_layers(graph: SnnGraph) -> frozenset[str]:
     which reads inputs alone, and what drives the read-out keep 8 bits, as is usual: they are small, and their
     errors cost most. Identity branches keep their 16 bits, because they repeat their rounding in every block.
     """
-    sending = frozenset(node.name for node in graph.of_type(IntegrateFire | Function))
+    sending = frozenset(node.name for node in graph if isinstance(node, IntegrateFire | Function))
     return frozenset(
         name
         for group in groups(graph)
