@@ -14,6 +14,7 @@ import pytest
 from snnc.artefact import save
 from snnc.cli import main
 from snnc.compiler import Options
+from snnc.diagnostics import DEAD_CHANNELS
 from snnc.errors import UsageError
 from snnc.frontend import read_onnx
 from snnc.ir import ann, snn
@@ -190,6 +191,8 @@ def test_the_channels_that_are_taken_out_never_fired(material: Material) -> None
     found = run(material, rounded=0.0)
     record = next(r for r in found.conversions[1].records if r.text.startswith("prune-channels"))
     assert record.findings["channels"] == {"before": CHANNELS, "after": CHANNELS // 2}
+    # So there is nothing to warn of.
+    assert DEAD_CHANNELS not in [each.code for each in found.diagnostics]
     levels = [line for line in found.results[1].history if "levels" in line["stage"]]
     best = max(line["accuracy"] for line in levels[1:] if line["step"] >= levels[-1]["of"] / 3)
     tuned = found.results[1].tuned

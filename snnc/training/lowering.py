@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from snnc.diagnostics import DEAD_CHANNELS
 from snnc.errors import InternalError, UsageError
 from snnc.ir import ann
 from snnc.ir.graph import Graph
@@ -59,6 +60,8 @@ class Lowering:
     def run(self, graph: ann.AnnGraph, context: Context) -> tuple[SnnGraph, tuple[PassRecord, ...]]:
         """Return the spiking network in float32, and what each pass did."""
         made, records = run_pipeline(self.passes, graph, context)
+        if _all_taken_out(graph, records):
+            context.diagnostics[:] = [each for each in context.diagnostics if each.code is not DEAD_CHANNELS]
         return marked(spiking(made), self.coarse), tuple(self._told(record) for record in records)
 
     def _told(self, record: PassRecord) -> PassRecord:
@@ -67,6 +70,16 @@ class Lowering:
             return record
         kept = {self.coarse.get(name, name): value for name, value in record.findings["kept"].items()}
         return replace(record, findings={**record.findings, "kept": kept})
+
+
+def _all_taken_out(graph: ann.AnnGraph, records: tuple[PassRecord, ...]) -> bool:
+    """Whether every channel that never fired when the network was lowered was taken out behind."""
+    found = {name: value for record in records for name, value in record.findings.items()}
+    kept = found.get("kept", {})
+    return all(
+        name in kept and graph[name].channels - len(kept[name]) >= dead
+        for name, dead in found.get("dead-channels", {}).items()
+    )
 
 
 def fine_edges(passes: Pipeline) -> FineEdges:
