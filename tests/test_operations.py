@@ -231,7 +231,7 @@ ARGUMENTS: dict[str, Any] = {
 """What a function is given beside the network."""
 
 PRODUCTS = {
-    *("cut", "found", "costs", "neurons", "sets", "kept"),
+    *("cut", "found", "costs", "neurons", "sets", "kept", "members"),
     *("widths", "program", "places", "golden", "layers", "group", "order", "exact", "backend", "profile"),
     *(
         "node",
