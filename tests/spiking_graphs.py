@@ -21,7 +21,17 @@ from snnc.ir.batch import Rows
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.ir.snn import ConstantCurrent, IntegrateFire, Readout, Reshape, SnnGraph, SnnNode, Weighted
+from snnc.ir.snn import (
+    ConstantCurrent,
+    Convolution,
+    IntegrateFire,
+    Linear,
+    Readout,
+    Reshape,
+    SnnGraph,
+    SnnNode,
+    Weighted,
+)
 from snnc.simulation.protocol import Trace
 from tests.function_blocks import Functions, add_functions
 from tests.spiking_graph_blocks import CLASSES as CLASSES
@@ -277,3 +287,15 @@ def stepping_graphs(draw: st.DrawFn) -> SnnGraph:
 def counting_graphs(draw: st.DrawFn) -> SnnGraph:
     """Draw a random network with functions of counts: it runs for its own T alone."""
     return draw(graphs(functions=(1, 2, 3)))
+
+
+def sparse(graph: SnnGraph, density: float, seed: int = 0) -> SnnGraph:
+    """Return a network of which so many weights are left, but for those that read inputs."""
+    random = np.random.default_rng(seed)
+    changed = {}
+    for node in graph:
+        if isinstance(node, Convolution | Linear) and node.inputs[0] not in {e.name for e in graph.encoders}:
+            kept = random.random(node.weight.shape) < density
+            changed[node.name] = node.with_(weight=(node.weight * kept).astype(node.weight.dtype))
+    assert changed
+    return graph.replacing(changed)

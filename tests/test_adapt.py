@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -12,13 +13,13 @@ from hypothesis import strategies as st
 import snnc
 from snnc.adaptation import Options, adapt, revoke
 from snnc.adaptation.outcome import answers
-from snnc.artefact import Artefact
+from snnc.artefact import Artefact, sparse_weights
 from snnc.artefact.adaptations import Adaptation, Head
 from snnc.converted_network import ConvertedNetwork
 from snnc.errors import InputError, UsageError
 from snnc.ir.cut import find_cut
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import IntegrateFire, Linear, SnnGraph
+from snnc.ir.snn import Convolution, IntegrateFire, Linear, SnnGraph
 from snnc.numerics.count_sums import summed
 from snnc.numerics.exact_ridge import ridge
 from snnc.numerics.prototypes import prototypes
@@ -233,6 +234,23 @@ def test_behind_a_population_everything_is_learned_anew(network: ConvertedNetwor
     assert (answers(found.artefact, x, SIMULATOR) == y).mean() > 0.8
     back, _ = revoke(found.artefact, found.edit.id)
     assert content(back) == content(network)
+
+
+def test_an_edit_of_a_file_with_dense_weights_is_taken_back(
+    network: ConvertedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier versions stored weights with their zeros, so that the record has the hash of that form."""
+    monkeypatch.setattr(sparse_weights, "WORTH_BYTES", 1)
+    (first,) = network.graph.of_type(Convolution)
+    few = first.with_(weight=first.weight * (np.arange(3) == 1))
+    before = Artefact(network.graph.replacing({first.name: few}), network.metadata)
+    assert any(node.op_type == "SparseWeight" for node in before.model().graph.node)
+    x, y = pairs(20, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Artefact, "model", partialmethod(Artefact.model, sparse=False))
+        found = adapt(before, x, y, Options(), SIMULATOR)
+    back, _ = revoke(found.artefact, found.edit.id)
+    assert content(back) == content(before)
 
 
 @pytest.mark.parametrize("head", [Head.LINEAR, Head.PROTOTYPE])

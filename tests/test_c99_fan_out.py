@@ -14,22 +14,10 @@ from snnc.backends.c99.fan_out import LARGEST_SHARE, fan_out
 from snnc.backends.c99.source import HEADER, SOURCE
 from snnc.backends.c99.widths import Width
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.ir.snn import Convolution, Linear, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.simulation.reference import ReferenceSimulator
 from tests.c99_bundles import compile_strictly, emitted, needs_gcc
-from tests.spiking_graphs import random_graph, random_inputs, wide_graph
-
-
-def sparse(graph: SnnGraph, density: float, seed: int = 0) -> SnnGraph:
-    """Return a network of which so many weights are left, but for those that read inputs."""
-    random = np.random.default_rng(seed)
-    changed = {}
-    for node in graph:
-        if isinstance(node, Convolution | Linear) and node.inputs[0] not in {e.name for e in graph.encoders}:
-            kept = random.random(node.weight.shape) < density
-            changed[node.name] = node.with_(weight=(node.weight * kept).astype(node.weight.dtype))
-    assert changed
-    return graph.replacing(changed)
+from tests.spiking_graphs import random_graph, random_inputs, sparse, wide_graph
 
 
 @settings(max_examples=40)

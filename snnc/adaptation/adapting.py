@@ -251,7 +251,9 @@ def _described(artefact: Artefact, graph: SnnGraph, adaptation: Adaptation) -> A
             artefact.metadata, outputs=adaptation.outputs, classes=adaptation.classes, adaptation=None
         )
         found = Artefact(graph, metadata)
-        if content_hash(found.model()) != adaptation.content_sha256:
+        # Earlier versions stored all weights densely.
+        forms = (content_hash(found.model(sparse=sparse)) for sparse in (True, False))
+        if adaptation.content_sha256 not in forms:
             raise InputError(
                 f"{artefact.graph.name} without its edits is not the artefact of before: it was changed "
                 "since, or its record is damaged; take the artefact that it was made from"

@@ -95,21 +95,22 @@ class Artefact:
                 found[what] = next(iter(shapes.values()))
         return found
 
-    def model(self, *, states: bool = False) -> onnx.ModelProto:
+    def model(self, *, states: bool = False, sparse: bool = True) -> onnx.ModelProto:
         """Return the network as an ONNX model that any runtime runs.
 
         Args:
             states: whether to add the outputs ``N`` and ``v`` of every population after ``y``.
+            sparse: whether weights of which many are zero are stored sparsely, as in the artefact's file.
 
         Raises:
             TargetError: the network's integers are too large for float32 convolutions.
         """
         metadata = self.metadata
         if self.host is None:
-            model = build_model(self.graph, states=states)
+            model = build_model(self.graph, states=states, sparse=sparse)
         else:
             metadata = replace(metadata, host=self.host.as_dict())
-            model = with_host([self._segment(each, states) for each in self.segments], self.host)
+            model = with_host([self._segment(each, states, sparse) for each in self.segments], self.host)
         attach(model, self.graph, metadata)
         return model
 
@@ -139,7 +140,7 @@ class Artefact:
                 f"ONNX between its spikes, the first with {first.operator} {first.name!r}"
             )
 
-    def _segment(self, graph: SnnGraph, states: bool) -> Segment:
+    def _segment(self, graph: SnnGraph, states: bool, sparse: bool) -> Segment:
         """Return a segment as a model, with what is known of its inputs and outputs."""
         order = {node.name: place for place, node in enumerate(self.graph)}
         names, layouts = tensor_names(graph), self.output_layouts
@@ -149,7 +150,7 @@ class Artefact:
         for name, (output, node) in zip(names.outputs, graph.readouts.items(), strict=True):
             gain = None if node.gain is None else per_channel(node.gain, len(node.shape))
             exits[output] = Exit(name, layouts[output], node.scale, gain)
-        return Segment(build_model(graph, states=states, order=order), entries, exits)
+        return Segment(build_model(graph, states=states, sparse=sparse, order=order), entries, exits)
 
     def encode(self, x: Given) -> Rows:
         """Quantise a batch, which is the last that happens to it in floats.

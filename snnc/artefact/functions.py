@@ -25,6 +25,7 @@ from onnx import FunctionProto, TensorProto, parser
 from snnc.artefact.count_functions import count_function_texts
 from snnc.artefact.leaky_functions import leaky_texts
 from snnc.artefact.neuron_functions import neuron_texts, written
+from snnc.artefact.sparse_weights import SPARSE_WEIGHT
 from snnc.ir.neuron import Schedule
 
 DOMAIN = "snnc"
@@ -135,6 +136,7 @@ _PLAIN = {
     "ReadoutPerChannel": """<scale, gain> (current, total) => (new_total) {
     new_total = Add(total, current)
 }""",
+    "SparseWeight": SPARSE_WEIGHT,
     "Rest": """<shape> (values, batch) => (state) {
     sample = Constant<value_ints: ints = @shape>()
     sizes = Concat<axis = 0>(batch, sample)

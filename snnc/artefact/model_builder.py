@@ -12,6 +12,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from snnc import __version__
 from snnc.artefact import functions
 from snnc.artefact.functions import Carrier
+from snnc.artefact.sparse_weights import PARTS, packed
 from snnc.ir.graph import NumberArray, Shape
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import SnnGraph
@@ -137,6 +138,16 @@ class ModelBuilder:
         """Store an array and return its name."""
         name = self.name(wish)
         self.initialisers.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def weight(self, wish: str, values: NumberArray) -> str:
+        """Store a weight, sparsely where that is smaller, and return the name of its dense tensor."""
+        sparse = packed(values)
+        if sparse is None:
+            return self.parameter(wish, values)
+        name = self.name(wish)
+        stored = [self.parameter(f"{wish}.{what}", part) for what, part in zip(PARTS, sparse, strict=True)]
+        self.call(self.outside, "SparseWeight", stored, [name], {"shape": values.shape})
         return name
 
     def call(

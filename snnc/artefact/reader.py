@@ -15,6 +15,7 @@ from snnc.artefact.calls import node_of
 from snnc.artefact.leaky_functions import read_leak
 from snnc.artefact.model_builder import OWNER
 from snnc.artefact.neuron_functions import firing_function
+from snnc.artefact.sparse_weights import unpacked
 from snnc.artefact.writer import FINE, ORDER, ORIGIN, PRESENTED, STANDS_FOR
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.neuron import Code, Neuron
@@ -118,6 +119,10 @@ class _Reader:
             self.starts[metadata[OWNER]] = self.arrays[node.input[0]].reshape(-1)
         elif node.op_type == "Loop":
             self.read(node.attribute[0].g)
+        elif node.op_type == "SparseWeight":
+            mask, values = (self.arrays[name] for name in node.input)
+            shape = helper.get_attribute_value(node.attribute[0])
+            self.arrays[node.output[0]] = unpacked(mask, values, shape)
         elif node.op_type == "Present" and node.input[0] in self.arrays:
             self.arrays[node.output[0]] = self.arrays[node.input[0]]
         elif node.op_type in ("Present", "Frame"):

@@ -64,6 +64,7 @@ def build_model(
     *,
     states: bool = False,
     encoded: bool = False,
+    sparse: bool = False,
     order: Mapping[str, int] | None = None,
 ) -> onnx.ModelProto:
     """Return the network as an ONNX model.
@@ -74,6 +75,7 @@ def build_model(
             in the network's order after the outputs.
         encoded: whether the inputs are the quantised ones, ``q`` in place of ``x``: int32, or float32 before
             quantisation.
+        sparse: whether weights of which many are zero are stored as :mod:`snnc.artefact.sparse_weights` does.
         order: places of the nodes in the network of which this is a segment, by their names.
 
     Raises:
@@ -81,15 +83,16 @@ def build_model(
     """
     if order is None:
         order = {node.name: place for place, node in enumerate(graph)}
-    return _Writer(graph, encoded, order).model(states)
+    return _Writer(graph, encoded, sparse, order).model(states)
 
 
 class _Writer:
     """Writes the nodes of one network into a draft."""
 
-    def __init__(self, graph: SnnGraph, encoded: bool, order: Mapping[str, int]) -> None:
+    def __init__(self, graph: SnnGraph, encoded: bool, sparse: bool, order: Mapping[str, int]) -> None:
         self.graph = graph
         self.encoded = encoded
+        self.sparse = sparse
         self.looped = graph.schedule is Schedule.SYNCHRONOUS
         carrier = Carrier.INTEGER if graph.integer else Carrier.FLOAT
         names = tensor_names(graph, "q" if encoded else "x")
@@ -170,9 +173,11 @@ class _Writer:
 
     def parameters(self, node: SnnNode, call: Call) -> list[str]:
         """Store the parameters of a call."""
-        return [
-            self.draft.parameter(f"{node.name}.{role}", values) for role, values in call.parameters.items()
-        ]
+        found = []
+        for role, values in call.parameters.items():
+            store = self.draft.weight if role == "weight" and self.sparse else self.draft.parameter
+            found.append(store(f"{node.name}.{role}", values))
+        return found
 
     def encode(self, node: Encode) -> None:
         if self.encoded:
