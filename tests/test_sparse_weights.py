@@ -19,7 +19,7 @@ from snnc.artefact.sparse_weights import PARTS, WORTH_BYTES, WORTH_SHARE, packed
 from snnc.artefact.writer import build_model
 from snnc.errors import ArtefactError
 from snnc.ir.neuron import Schedule
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import SnnGraph, Weighted
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import as_float, random_graph, random_inputs, sparse, wide_graph
 from tests.test_artefact_file import METADATA, assert_equal_graphs
@@ -69,21 +69,23 @@ def test_a_negative_zero_keeps_its_sign() -> None:
 def test_the_function_makes_the_weight(shape: tuple[int, ...], kind: str) -> None:
     """By onnxruntime and by the standard's own evaluator, whether a byte of the mask is whole or not."""
     weight = weight_of(shape, 0.2, kind, 3)
-    found = packed(weight)
-    assert found is not None
+    stored = packed(weight)
+    assert stored is not None
     call = helper.make_node("SparseWeight", list(PARTS), ["weight"], domain=DOMAIN, shape=shape)
-    stored = [numpy_helper.from_array(part, name) for name, part in zip(PARTS, found, strict=True)]
+    given = [numpy_helper.from_array(part, name) for name, part in zip(PARTS, stored, strict=True)]
     element = helper.np_dtype_to_tensor_dtype(weight.dtype)
     output = helper.make_tensor_value_info("weight", element, shape)
     model = helper.make_model(
-        helper.make_graph([call], "alone", [], [output], stored),
+        helper.make_graph([call], "alone", [], [output], given),
         functions=[function("SparseWeight", Schedule.SYNCHRONOUS, Carrier.INTEGER)],
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)],
         ir_version=10,
     )
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    np.testing.assert_array_equal(session.run(None, {})[0], weight)
-    np.testing.assert_array_equal(ReferenceEvaluator(model).run(None, {})[0], weight)
+    (found,) = session.run(None, {})
+    (other,) = ReferenceEvaluator(model).run(None, {})
+    np.testing.assert_array_equal(found, weight)
+    np.testing.assert_array_equal(other, weight)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_an_artefact_gets_smaller_and_stays_the_same_network(graph: SnnGraph, tm
     path = tmp_path / "network.snn.onnx"
     save(Artefact(graph, METADATA), path)
     assert_equal_graphs(load(path).graph, graph)
-    large = [node for node in graph if getattr(node, "weight", np.zeros(0)).nbytes >= WORTH_BYTES]
+    large = [node for node in graph if isinstance(node, Weighted) and node.weight.nbytes >= WORTH_BYTES]
     called = [node for node in build_model(graph, sparse=True).graph.node if node.op_type == "SparseWeight"]
     assert bool(called) == bool(large)
     if called:

@@ -45,7 +45,7 @@ SPARSE_WEIGHT = """<shape> (mask, values) => (weight) {
     spread = Gather<axis = 0>(values, index)
     weight = Reshape(spread, sizes)
 }"""
-"""The function: the ``i``-th kept value, from 1 on, stands where the ``i``-th bit is set; the first is zero."""
+"""The function: the ``i``-th value, from 1 on, stands where the ``i``-th bit is set; value 0 is zero."""
 
 
 def packed(weight: NumberArray) -> tuple[NDArray[np.uint8], NumberArray] | None:
@@ -75,7 +75,7 @@ def unpacked(mask: NumberArray, values: NumberArray, shape: Sequence[int]) -> Nu
     size = prod(shape)
     if min(shape, default=0) < 1 or mask.dtype != np.uint8 or mask.shape != (-(-size // 8),):
         raise ValueError(f"a mask of {mask.size} bytes does not fit a weight of {tuple(shape)}")
-    bits = np.unpackbits(mask, bitorder="little")
+    bits = np.unpackbits(mask.astype(np.uint8, copy=False), bitorder="little")
     kept = bits[:size].astype(bool)
     if values.shape != (int(bits.sum()) + 1,) or values[0] != 0 or bits[size:].any():
         raise ValueError(f"{values.size} values do not fit a mask of {int(bits.sum())}")
