@@ -23,7 +23,7 @@ levels.
 Not every rectifier needs many levels. With ``levels`` above 1 and a ``share`` below 1, the rectifiers whose
 rounding alone changes the answers most, relative to the operations that read them, get spikes of ``levels``,
 and the others spikes of one (see :mod:`snnc.compensation.sensitivity`). With ``operations`` below 1 each
-rectifier gets its own number of levels: see :mod:`snnc.compensation.level_choice`.
+rectifier gets its own number of levels, and of steps: see :mod:`snnc.compensation.level_choice`.
 
 Source: the clip is that of Liu et al., "Efficient ANN-SNN Conversion with Error Compensation
 Learning", ICML 2025; thresholds by least squares as in Li et al., "A Free Lunch From ANN: Towards
@@ -34,13 +34,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
 import numpy as np
 
-from snnc.compensation.level_choice import choose_levels, rungs, spikes
+from snnc.compensation.level_choice import Rung, choose_levels, rungs, spikes, stretched
 from snnc.compensation.limits import Limiter
 from snnc.compensation.reader_weights import is_answer, squared_weights
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
@@ -114,8 +114,8 @@ class ClipActivations:
         levels: M, the levels that one spike will carry; with T steps the grid has ``T M`` levels.
         share: of the source's operations that read rectifiers, those that spikes of ``levels`` may feed;
             the least sensitive rectifiers keep spikes of one level.
-        operations: limit on the operations of spikes, relative to those of ``levels`` everywhere, to which
-            rectifiers keep that have fewer levels where that loses least.
+        operations: limit on the operations of spikes, relative to those of ``levels`` and T steps everywhere,
+            to which rectifiers keep that have fewer levels, or steps, where that loses least.
         percentile: for that method, in (0, 100].
     """
 
@@ -138,9 +138,9 @@ class ClipActivations:
                 f"share={self.share} needs levels above 1: it is the share of operations that get them"
             )
         require("operations", self.operations, 0, 1, beyond=True)
-        if self.operations < 1 and (self.levels == 1 or self.share < 1):
+        if self.operations < 1 and self.share < 1:
             raise UsageError(
-                f"operations={self.operations} chooses between levels: give levels above 1, and no share"
+                f"operations={self.operations} and share={self.share} both choose levels: give one of them"
             )
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
@@ -186,27 +186,53 @@ class ClipActivations:
     ) -> AnnGraph:
         """Return the graph with rectifiers clipped for as many levels as each is worth."""
         T, error, reading = context.timesteps, context.answer_error(), operations(graph)
-        names = [node.name for node in graph.of_type(Relu) if reading[node.name]]
-        clipped: dict[int, AnnGraph] = {}
-        errors: dict[str, dict[int, float]] = {name: {} for name in names}
-        taken: dict[str, dict[int, float]] = {name: {} for name in names}
-        for levels in rungs(self.levels):
-            # What is to be said of activations is said once.
-            told = context if levels == self.levels else replace(context, diagnostics=[])
-            made = clipped[levels] = self._clipped(graph, activations, samples, levels, told)
-            lost = sensitivities(made, context.calibration, dict.fromkeys(names, levels * T), error)
-            for node in (node for node in made.of_type(Relu) if node.name in taken):
-                errors[node.name][levels] = lost[node.name]
-                taken[node.name][levels] = reading[node.name] * spikes(node, samples[node.name], T)
+        if self.levels * T == 1:
+            raise UsageError(
+                f"operations={self.operations} chooses between levels, and there is one: give levels above "
+                "1, or more than one step"
+            )
+        most, *fewer = rungs(self.levels, T)
+        clipped = {most.span: self._clipped(graph, activations, samples, self.levels, context)}
+        relus = [node for node in graph.of_type(Relu) if reading[node.name]]
+        # What is to be said of activations is said once.
+        quiet = replace(context, diagnostics=[])
+        clipped |= {rung.span: self._fewer(graph, relus, samples, rung, quiet) for rung in fewer}
+        errors: dict[str, dict[int, float]] = {node.name: {} for node in relus}
+        taken: dict[str, dict[int, float]] = {node.name: {} for node in relus}
+        for rung in (most, *fewer):
+            made = clipped[rung.span]
+            names = [node.name for node in relus if rung.steps == T or _is_unlimited(node)]
+            lost = sensitivities(made, context.calibration, dict.fromkeys(names, rung.levels * T), error)
+            for node in (node for node in made.of_type(Relu) if node.name in names):
+                errors[node.name][rung.span] = lost[node.name]
+                taken[node.name][rung.span] = reading[node.name] * spikes(node, samples[node.name], T)
         found = choose_levels(errors, taken, self.operations)
+        rung_of = {rung.span: rung for rung in (most, *fewer)}
         context.findings["objective"] = error.value
         context.findings["operations"] = found.as_dict()
         context.findings["levels"] = {
-            name: {"divergence": round(errors[name][levels], 5), "levels": levels}
-            for name, levels in found.levels.items()
+            name: {"divergence": round(errors[name][span], 5), **asdict(rung_of[span])}
+            for name, span in found.levels.items()
         }
-        chosen = {name: clipped[levels][name] for name, levels in found.levels.items()}
-        return clipped[self.levels].replacing(chosen)
+        chosen = {name: clipped[span][name] for name, span in found.levels.items()}
+        return clipped[most.span].replacing(chosen)
+
+    def _fewer(
+        self,
+        graph: AnnGraph,
+        relus: Sequence[Relu],
+        samples: Mapping[str, ActivationSample],
+        rung: Rung,
+        context: Context,
+    ) -> AnnGraph:
+        """Return the graph with rectifiers clipped for fewer levels, or as for a run of fewer steps."""
+        shorter = replace(context, timesteps=rung.steps)
+        made = self._clipped(graph, relus, samples, rung.levels, shorter)
+        share = rung.steps / context.timesteps
+        names = {node.name for node in relus}
+        return made.replacing(
+            {node.name: stretched(node, share) for node in made.of_type(Relu) if node.name in names}
+        )
 
     def _clipped(
         self,
@@ -387,6 +413,11 @@ def _measured(graph: AnnGraph, node: Activation) -> str:
     if isinstance(node, Pointwise):
         return node.inputs[0]
     return node.name if isinstance(node, Levelled) or node.shift is None else graph.seen_as(node.name)
+
+
+def _is_unlimited(node: Relu) -> bool:
+    """Return whether a rectifier has no limit in the source, which its clip would have to keep to."""
+    return node.ceiling is None and node.scale is None
 
 
 def _coarse(node: InnerSoftmax, error: float, span: int) -> Diagnostic:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from snnc.compensation.level_choice import choose_levels, rungs, spikes
+from snnc.compensation.level_choice import Rung, choose_levels, rungs, spikes, stretched
 from snnc.errors import GateError, UsageError
 from snnc.ir import ann
 from snnc.ir.snn import SnnGraph
@@ -22,8 +21,10 @@ from tests.ann_graphs import Builder, context, residual_network
 
 
 def test_rungs() -> None:
-    assert rungs(15) == (15, 7, 3, 1)
-    assert rungs(2) == (2, 1)
+    assert rungs(15, 1) == (Rung(15, 1), Rung(7, 1), Rung(3, 1), Rung(1, 1))
+    assert rungs(1, 4) == (Rung(1, 4), Rung(1, 2), Rung(1, 1))
+    assert rungs(2, 3) == (Rung(2, 3), Rung(1, 3), Rung(1, 1))
+    assert [rung.span for rung in rungs(3, 4)] == [12, 4, 2, 1]
 
 
 def test_levels_go_where_a_nat_spares_most() -> None:
@@ -46,8 +47,8 @@ def test_levels_go_where_a_nat_spares_most() -> None:
         choose_levels(errors, costs, 0.3)
 
 
-@pytest.mark.parametrize("timesteps", [1, 4])
-def test_the_spikes_that_are_expected_are_those_of_the_network(timesteps: int) -> None:
+@pytest.mark.parametrize(("timesteps", "share"), [(1, 1.0), (4, 1.0), (4, 0.5), (4, 0.25)])
+def test_the_spikes_that_are_expected_are_those_of_the_network(timesteps: int, share: float) -> None:
     b = Builder(3, shape=(12,))
     graph = b.graph(b.linear("out", b.relu("relu", b.linear("hidden", "x", 9)), 5))
     made = context(graph, rows=40, timesteps=timesteps)
@@ -56,6 +57,8 @@ def test_the_spikes_that_are_expected_are_those_of_the_network(timesteps: int) -
     sample = ActivationSample(values.T, values.max(axis=0), values.min(axis=0))
     node = clipped["relu"]
     assert isinstance(node, ann.Relu)
+    node = stretched(node, share)
+    clipped = clipped.replacing({"relu": node})
     found = spikes(node, sample, timesteps)
     passes = "multi-threshold" if timesteps == 1 else f"dual-threshold{{spikes-per-step={timesteps}}}"
     made = replace(made, findings={})
@@ -88,9 +91,48 @@ def test_each_rectifier_gets_its_levels() -> None:
     assert {name: found["levels"] for name, found in made.findings["levels"].items()} == levels
 
 
-@pytest.mark.parametrize("options", [{"operations": 0.5}, {"levels": 3, "operations": 0.5, "share": 0.5}])
-def test_a_limit_without_levels_to_choose_from_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="give levels above 1, and no share"):
-        ClipActivations(**options)
+def test_each_rectifier_gets_its_steps() -> None:
+    """One that has as many as a shorter run is clipped as there, and a spike is worth as much as there."""
+    graph = residual_network()
+    made = context(graph, rows=30, timesteps=8)
+    mixed = ClipActivations(operations=0.6, floor=True).run(graph, made)
+    record = made.findings["levels"]
+    assert {found["levels"] for found in record.values()} == {1}
+    assert len({found["steps"] for found in record.values()}) > 1
+    for name, found in record.items():
+        node, steps = mixed[name], found["steps"]
+        shorter = context(graph, rows=30, timesteps=steps)
+        alone = ClipActivations(floor=True).run(graph, shorter)[name]
+        assert isinstance(node, ann.Relu)
+        assert isinstance(alone, ann.Relu)
+        assert node.threshold is not None
+        assert alone.threshold is not None
+        floor = np.zeros_like(alone.threshold) if alone.floor is None else alone.floor
+        np.testing.assert_array_equal(node.floor, alone.floor)
+        np.testing.assert_allclose((node.threshold - floor) / 8, (alone.threshold - floor) / steps, rtol=1e-5)
+    assert made.findings["operations"]["relative"] <= 0.6
+
+
+def test_a_rectifier_with_a_limit_keeps_all_steps() -> None:
+    """Its clip is its limit, which a higher one would not keep to."""
+    b = Builder(3, shape=(12,))
+    limited = b.relu("limited", b.linear("hidden", "x", 9), ceiling=0.5)
+    graph = b.graph(b.linear("out", b.relu("relu", b.linear("more", limited, 9)), 5))
+    made = context(graph, rows=40, timesteps=4)
+    mixed = ClipActivations(operations=0.9).run(graph, made)
+    assert made.findings["levels"]["limited"]["steps"] == 4
+    assert made.findings["levels"]["relu"]["steps"] < 4
+    node = mixed["limited"]
+    assert isinstance(node, ann.Relu)
+    assert node.threshold is not None
+    assert (node.threshold <= 0.5).all()
+
+
+def test_a_limit_without_levels_to_choose_from_is_refused() -> None:
+    graph = residual_network()
+    with pytest.raises(UsageError, match="there is one: give levels above 1, or more than one step"):
+        ClipActivations(operations=0.5).run(graph, context(graph, rows=30, timesteps=1))
+    with pytest.raises(UsageError, match="both choose levels: give one of them"):
+        ClipActivations(levels=3, operations=0.5, share=0.5)
     with pytest.raises(UsageError, match="operations must lie"):
         ClipActivations(levels=3, operations=0)

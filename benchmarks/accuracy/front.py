@@ -46,14 +46,18 @@ def _one_step(
     return _setting(name, kind, point, 1, f"{FRONT},{clip},lower,multi-threshold,{back}")
 
 
-def _unary(name: str, point: str, timesteps: int, density: str = "", prune: str = "") -> FrontSetting:
+def _unary(
+    name: str, point: str, timesteps: int, density: str = "", operations: float = 1, fine: bool = False
+) -> FrontSetting:
+    skip = "fine-skip," if fine else ""
     back = (
-        f"init-membrane{{fraction=0.25}},{prune}"
+        f"{skip}init-membrane{{fraction=0.25}},"
         f"compensate{{ramp=true,variance-restoration=0.7{density}}},quantise-weights"
     )
-    clip = "clip-activations{floor=true}"
+    mixed = f",operations={operations}" if operations < 1 else ""
+    clip = f"clip-activations{{floor=true{mixed}}}"
     spikes = "dual-threshold{spikes-per-step=2}"
-    kind = f"T={timesteps} unary"
+    kind = f"T={timesteps} unary" + (", fine skips" if fine else "")
     return _setting(name, kind, point, timesteps, f"{FRONT},{clip},lower,{spikes},{back}")
 
 
@@ -85,6 +89,10 @@ SETTINGS = (
     _one_step("n2", "T=1, 3 levels", "dense", 3, 15),
     _rival("n8w8", 8, 255, 0),
     _unary("t4", "dense", 4),
+    _unary("t4-fine", "dense", 4, fine=True),
+    _unary("t4-mixed", "steps mixed by layer", 4, operations=0.6, fine=True),
+    _unary("t8-mixed", "steps mixed by layer", 8, operations=0.5, fine=True),
+    _unary("t8-mixed-d50", "steps mixed by layer, density 0.5", 8, ",density=0.5", 0.5, fine=True),
     _four("n4-share25", "channels, 25 % of each layer out", "", "prune-channels{share=0.25},"),
 )
 """The most telling first."""

@@ -5,6 +5,10 @@ fewer of its values are rounded to a spike, and a unary code counts less far. Le
 operations are spared for a nat that is lost, again and again, until the operations keep to a limit. Errors of
 layers are added up, which is an approximation.
 
+Over T steps of M levels a layer has ``T M`` of them. It gets fewer by spikes of fewer levels; and, where
+these have one, by fewer steps: with ``T' < T`` it has the threshold of a network of ``T'`` steps, so that a
+spike is worth ``T / T'`` times as much, and sends as many spikes as there, in any of the T steps.
+
 Source: this is the greedy solution of the knapsack of bits of Dong et al., "HAWQ-V2: Hessian Aware
 trace-Weighted Quantization of Neural Networks", NeurIPS 2020, with measured divergences in the place of
 Hessian traces, and operations in that of bits.
@@ -14,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,7 +28,7 @@ from snnc.numerics.thresholds import quantise
 from snnc.source.calibration import ActivationSample
 
 Ladder = Mapping[str, Mapping[int, float]]
-"""By rectifier, a value for each number of levels that it may get."""
+"""By rectifier, a value for each number of levels over the run that it may get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class LevelChoice:
     """Levels of each layer.
 
     Attributes:
-        levels: by rectifier.
+        levels: over the run, by rectifier.
         operations: of all, relative to the most levels everywhere.
         rate: operations that were spared for each nat by the last levels that were taken.
     """
@@ -47,12 +51,48 @@ class LevelChoice:
         return {"relative": round(self.operations, 4), "spared_per_nat": rate}
 
 
-def rungs(levels: int) -> tuple[int, ...]:
-    """Return the numbers of levels that are tried, the most first: each is half of the last."""
-    found = [levels]
-    while found[-1] > 1:
-        found.append(found[-1] // 2)
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """What a layer may get.
+
+    Attributes:
+        levels: M, of one spike.
+        steps: as many as a network would have in which the layer had this threshold; T at most.
+    """
+
+    levels: int
+    steps: int
+
+    @property
+    def span(self) -> int:
+        """Levels over the whole run."""
+        return self.levels * self.steps
+
+
+def rungs(levels: int, timesteps: int) -> tuple[Rung, ...]:
+    """Return what is tried, the most levels first: each has half of the last, spikes of one level at the end.
+
+    Args:
+        levels: M, the most of one spike.
+        timesteps: T.
+    """
+    found = [Rung(levels, timesteps)]
+    while found[-1].span > 1:
+        last = found[-1]
+        fewer = replace(last, levels=last.levels // 2) if last.levels > 1 else Rung(1, last.steps // 2)
+        found.append(fewer)
     return tuple(found)
+
+
+def stretched(node: Relu, share: float) -> Relu:
+    """Return a clipped rectifier whose clip lies higher: ``share`` of its levels lie below the old one.
+
+    With ``share = T' / T`` its spikes are worth as much as those of T' steps.
+    """
+    if node.threshold is None:
+        raise InternalError(f"{node.name!r} is not clipped")
+    floor = np.zeros_like(node.threshold) if node.floor is None else node.floor
+    return node.with_(threshold=floor + (node.threshold - floor) / np.float32(share))
 
 
 def spikes(node: Relu, sample: ActivationSample, timesteps: int) -> float:
