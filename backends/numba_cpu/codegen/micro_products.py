@@ -21,7 +21,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from snnc.backends.numba_cpu.codegen.micro import I16X16, add_to_current
+from snnc.backends.numba_cpu.codegen.micro import add_to_current
 from snnc.backends.numba_cpu.codegen.vector import F32, I8, I16, I32, I64, Code, Value, vector, vector_code
 from snnc.backends.numba_cpu.machine.cpu import detect
 
@@ -49,8 +49,22 @@ def largest_byte(least_weight: int, lanes: int = BYTE_LANES) -> int:
 
 KINDS = ("bytes", "words", "floats")
 
-PIXELS = (4, 7) if _CPU.avx512 else (4,)
-"""Pixels that can be multiplied together: as many as fit the registers; many widths are multiples of 7."""
+OUTPUTS = 16
+"""Fewest outputs that are multiplied together."""
+
+WIDTHS = (2 * OUTPUTS, OUTPUTS) if _CPU.avx512 else (OUTPUTS,)
+"""Outputs that can be multiplied together: twice as many read each spike half as often."""
+
+PIXELS = (8, 7, 4) if _CPU.avx512 else (4,)
+"""Pixels that can be multiplied together: as many as fit the registers; many widths are multiples of 7.
+
+The processor begins two products in a cycle and ends them four cycles later: eight sums keep it busy.
+"""
+
+
+def outputs_together(outputs: int) -> int:
+    """Return how many outputs to multiply together, so that fewest are multiplied in vain."""
+    return min(WIDTHS, key=lambda n: -(-outputs // n) * n)
 
 
 def pixels_together(width: int) -> int:
@@ -58,18 +72,12 @@ def pixels_together(width: int) -> int:
     return min(PIXELS, key=lambda n: -(-width // n) * n)
 
 
-OUTPUTS = 16
-"""Outputs that are multiplied together."""
-
-VECTORS = OUTPUTS // LANES
-"""Vectors of outputs that are multiplied together."""
-
-
 @vector_code
 def multiply_row(
     code: Code,
     kind: str,
     pixels: int,
+    outputs: int,
     current: Value,
     current_stride: Value,
     before: Value,
@@ -83,12 +91,13 @@ def multiply_row(
     weight: Value,
     start: Value,
 ) -> None:
-    """Add products to the currents of ``pixels`` times ``blocks`` pixels and :data:`OUTPUTS` outputs.
+    """Add products to the currents of ``pixels`` times ``blocks`` pixels and some outputs.
 
     Args:
         code: what to write with.
         kind: one of :data:`KINDS`.
         pixels: that are multiplied together, one of :data:`PIXELS`.
+        outputs: that are multiplied together, one of :data:`WIDTHS`.
         current: address of the int32 (for floats, float32) currents of the first pixel.
         current_stride: bytes from pixel to pixel.
         before: address of what the products are added to: the same currents, or zeros.
@@ -105,11 +114,12 @@ def multiply_row(
     """
     starting = kind == "bytes"
     sums, add_product, finished = _ARITHMETIC[kind](code)
+    vectors = range(outputs // LANES)
     _multiply(
         code,
         add_product,
         finished,
-        [code.load(sums, start, 4 * LANES * v) if starting else code.all(sums, 0) for v in range(VECTORS)],
+        [code.load(sums, start, 4 * LANES * v) if starting else code.all(sums, 0) for v in vectors],
         pixels,
         (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
         (runs, run_count, groups, weight),
@@ -167,6 +177,8 @@ def _multiply(
     b = code.b
     current, current_stride, before, before_stride, blocks, spikes, spike_stride = pixels
     runs, run_count, groups, weight = weights
+    vectors = len(initial)
+    row_bytes = 4 * LANES * vectors
 
     def one_block(block: Value) -> None:
         pixel = code.multiply(block, together)
@@ -183,14 +195,14 @@ def _multiply(
             starts = [b.add(source, run) for source in sources]
 
             def group(j: Value, sums: list[Value]) -> list[Value]:
-                row = b.add(w, code.multiply(j, 4 * OUTPUTS))
-                factors = [code.load(SUMS, row, 4 * LANES * v) for v in range(VECTORS)]
+                row = b.add(w, code.multiply(j, row_bytes))
+                factors = [code.load(SUMS, row, 4 * LANES * v) for v in range(vectors)]
                 at = code.multiply(j, 4)
                 read = [code.spread(code.load(I32, start, at), SUMS) for start in starts]
                 return [
-                    add_product(sums[p * VECTORS + v], read[p], factors[v])
+                    add_product(sums[p * vectors + v], read[p], factors[v])
                     for p in range(together)
-                    for v in range(VECTORS)
+                    for v in range(vectors)
                 ]
 
             def two_groups(j: Value, sums: list[Value]) -> list[Value]:
@@ -201,13 +213,13 @@ def _multiply(
             odd = b.and_(groups, code.number(1))
             last = b.sub(groups, code.number(1))
             sums = code.loop(odd, sums, lambda _, carried: group(last, carried))
-            return [*sums, b.add(w, code.multiply(groups, 4 * OUTPUTS))]
+            return [*sums, b.add(w, code.multiply(groups, row_bytes))]
 
         sums = code.loop(run_count, [*(initial * together), weight], one_run)[:-1]
         places = zip(of_pixels(current, current_stride), of_pixels(before, before_stride), strict=True)
         for p, (target, source) in enumerate(places):
-            for v in range(VECTORS):
-                total = finished(sums[p * VECTORS + v])
+            for v in range(vectors):
+                total = finished(sums[p * vectors + v])
                 plus = b.fadd if total.type == FLOATS else b.add
                 code.store(plus(code.load(total.type, source, 4 * LANES * v), total), target, 4 * LANES * v)
 
@@ -252,11 +264,27 @@ CHANNEL_KINDS = {
 CHANNEL_PIXELS = 4
 """Pixels for which a weight is read once, where a channel reads only itself."""
 
+CHANNEL_LANES = 16
+"""Fewest channels that are worked on together."""
+
+
+def channels_together(kind: str, channels: int) -> int:
+    """Return how many of the channels to work on together: as many 16-bit sums as fit a vector.
+
+    Args:
+        kind: one of :data:`CHANNEL_KINDS`.
+        channels: a multiple of :data:`CHANNEL_LANES`.
+    """
+    twice = 2 * CHANNEL_LANES
+    fit = CHANNEL_KINDS[kind][1] == I16 and _CPU.avx512 and channels % twice == 0
+    return twice if fit else CHANNEL_LANES
+
 
 @vector_code
 def multiply_channels(
     code: Code,
     kind: str,
+    lanes: int,
     current: Value,
     current_stride: Value,
     before: Value,
@@ -269,11 +297,12 @@ def multiply_channels(
     weight_stride: Value,
     pixels: Value,
 ) -> None:
-    """Add ``sum_k weight[k, c] s[tap k, c]`` to the currents of sixteen channels of some pixels.
+    """Add ``sum_k weight[k, c] s[tap k, c]`` to the currents of some channels of some pixels.
 
     Args:
         code: what to write with.
         kind: one of :data:`CHANNEL_KINDS`.
+        lanes: channels, as :func:`channels_together` says.
         current: address of the int32 currents of the first pixel.
         current_stride: bytes from pixel to pixel.
         before: address of what the products are added to: the same currents, or zeros.
@@ -287,8 +316,8 @@ def multiply_channels(
         pixels: how many.
     """
     element, sum_type = CHANNEL_KINDS[kind]
-    spike_kind, sum_kind = vector(element, 16), vector(sum_type, 16)
-    weight_kind = sum_kind if element == F32 else I16X16
+    spike_kind, sum_kind = vector(element, lanes), vector(sum_type, lanes)
+    weight_kind = sum_kind if element == F32 else vector(I16, lanes)
     b = code.b
 
     def added(total: Value, s: Value, w: Value) -> Value:
@@ -309,7 +338,10 @@ def multiply_channels(
         sums = code.loop(tap_count, [code.all(sum_kind, 0)] * count, one_tap)
         for p, total in zip(places, sums, strict=True):
             target = b.add(current, b.mul(p, current_stride))
-            add_to_current(code, total, target, 0, b.add(before, b.mul(p, before_stride)))
+            source = b.add(before, b.mul(p, before_stride))
+            parts = [total] if lanes == CHANNEL_LANES else code.halves(total)
+            for k, part in enumerate(parts):
+                add_to_current(code, part, target, 4 * CHANNEL_LANES * k, source)
 
     blocks = b.sdiv(pixels, code.number(CHANNEL_PIXELS))
     done = code.multiply(blocks, CHANNEL_PIXELS)

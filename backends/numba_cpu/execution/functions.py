@@ -222,7 +222,7 @@ class FunctionRun:
         down = second.apart[-2:][::-1] if node.transposed else second.apart[-2:]
         together = micro_products.pixels_together(count)
         sizes = (count, inner, columns, *first.apart[-2:], *down, *self.result.apart[-2:], together)
-        multiply = multiplying("words", together).address
+        multiply = multiplying("words", together, micro_products.OUTPUTS).address
         padded, pairs = -(-count // together) * together, -(-inner // 2)
         tiles = -(-columns // micro_products.OUTPUTS)
         scratch = (

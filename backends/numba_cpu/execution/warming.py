@@ -52,5 +52,8 @@ def _routines() -> Iterator[Routine]:
     yield from map(listing, (1, 2))
     yield from (scattering(blocks, 1) for blocks in SCATTERED_BLOCKS)
     yield from (scattering(blocks, SLIDING_TAPS) for blocks in SLIDING_BLOCKS)
-    yield from (multiplying(*which) for which in product(micro_products.KINDS, micro_products.PIXELS))
-    yield from map(multiplying_channels, micro_products.CHANNEL_KINDS)
+    sizes = product(micro_products.KINDS, micro_products.PIXELS, micro_products.WIDTHS)
+    yield from (multiplying(*size) for size in sizes)
+    for kind in micro_products.CHANNEL_KINDS:
+        for channels in (micro_products.CHANNEL_LANES, 2 * micro_products.CHANNEL_LANES):
+            yield multiplying_channels(kind, micro_products.channels_together(kind, channels))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-from snnc.backends.numba_cpu.codegen import micro_products
 from snnc.backends.numba_cpu.codegen.micro import copy_shifted, copy_widened, fill, get
 from snnc.backends.numba_cpu.codegen.micro_products import multiply_channels, multiply_row
 from snnc.backends.numba_cpu.codegen.vector import call_of
@@ -15,12 +14,13 @@ call_multiply, call_channels, call_pad = call_of(12), call_of(11), call_of(6)
 
 
 @cache
-def multiplying(kind: str, pixels: int) -> Routine:
+def multiplying(kind: str, pixels: int, outputs: int) -> Routine:
     """Return what multiplies a row of pixels.
 
     Args:
         kind: one of :data:`~snnc.backends.numba_cpu.codegen.micro_products.KINDS`.
         pixels: that are multiplied together.
+        outputs: that are multiplied together.
     """
 
     def multiply(
@@ -40,6 +40,7 @@ def multiplying(kind: str, pixels: int) -> Routine:
         multiply_row(
             kind,
             pixels,
+            outputs,
             current,
             current_stride,
             before,
@@ -54,15 +55,16 @@ def multiplying(kind: str, pixels: int) -> Routine:
             start,
         )
 
-    return Routine(multiply, kind, pixels)
+    return Routine(multiply, kind, pixels, outputs)
 
 
 @cache
-def multiplying_channels(kind: str) -> Routine:
-    """Return what lets sixteen channels of a row of pixels read only themselves.
+def multiplying_channels(kind: str, lanes: int) -> Routine:
+    """Return what lets some channels of a row of pixels read only themselves.
 
     Args:
         kind: one of :data:`~snnc.backends.numba_cpu.codegen.micro_products.CHANNEL_KINDS`.
+        lanes: how many channels.
     """
 
     def multiply(
@@ -80,6 +82,7 @@ def multiplying_channels(kind: str) -> Routine:
     ) -> None:
         multiply_channels(
             kind,
+            lanes,
             current,
             current_stride,
             before,
@@ -93,7 +96,7 @@ def multiplying_channels(kind: str) -> Routine:
             pixels,
         )
 
-    return Routine(multiply, kind)
+    return Routine(multiply, kind, lanes)
 
 
 @routine
@@ -150,7 +153,7 @@ def add_products(
         frames, columns = 1, steps
         pixel, advance = frame, step
     blocks = (columns + term.pixels - 1) // term.pixels
-    sums = micro_products.OUTPUTS * 4  # bytes: two int16 or one int32 each
+    sums = term.outputs * 4  # bytes: two int16 or one int32 each
     for tile in range(term.tiles):
         spikes = term.padded + get(term.tile_places, 2 * tile)
         target = current + stage.halo * stage.channels * 4 + get(term.tile_places, 2 * tile + 1)
@@ -213,7 +216,7 @@ def add_channels(
         size, weight_size = 4, 4
     for t in range(steps):
         for row in range(rows):
-            for c in range(0, term.channels, 16):
+            for c in range(0, term.channels, term.outputs):
                 at = current + t * frame + row * line + stage.halo * pixel + c * 4
                 source = first + t * step + row * term.stride_down * term.padded_row + c * size
                 weight = term.weight + c * weight_size

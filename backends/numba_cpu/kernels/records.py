@@ -115,6 +115,7 @@ TERM = _record(
     "offset",  # added to each byte
     "over_steps",  # 1: the steps take the place of pixels, for outputs of one pixel
     "pixels",  # that are multiplied together
+    "outputs",  # that are multiplied together; of channels that read only themselves, how many
     "sections",  # parts of the window between which the 16-bit sums are emptied
     "section_bytes",  # of weight
     "runs",  # address of the offsets of the runs, (sections, runs)

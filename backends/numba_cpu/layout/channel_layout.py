@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnc.backends.numba_cpu.codegen.micro_products import CHANNEL_LANES, channels_together
 from snnc.backends.numba_cpu.kernels.product_currents import multiplying_channels, product_fields
 from snnc.backends.numba_cpu.layout.terms import Packed, Synapse, common_fields, fits
 from snnc.backends.numba_cpu.machine.memory import aligned
@@ -30,7 +31,7 @@ def channel_choice(synapse: Synapse) -> Channels | None:
     source = synapse.source
     if synapse.groups != source.channels or synapse.inputs != 1 or synapse.outputs != 1:
         return None
-    if source.padded != synapse.padded or source.padded % 16:
+    if source.padded != synapse.padded or source.padded % CHANNEL_LANES:
         return None
     if source.kind == np.float32:
         return Channels("channel_floats")
@@ -60,11 +61,13 @@ def pack_channels(synapse: Synapse, choice: Channels) -> Packed:
             np.int64,
         )
     )
-    zeros = aligned(np.zeros(16, np.int32))
+    lanes = channels_together(choice.kind, source.padded)
+    zeros = aligned(np.zeros(lanes, np.int32))
     return Packed(
         common_fields(synapse, choice.kind)
         | {
-            "multiply": multiplying_channels(choice.kind).address,
+            "multiply": multiplying_channels(choice.kind, lanes).address,
+            "outputs": lanes,
             **product_fields(channels=True),
             "weight": laid.ctypes.data,
             "runs": taps.ctypes.data,

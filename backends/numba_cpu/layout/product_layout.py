@@ -184,14 +184,14 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
     window, source = synapse.window, synapse.source
     weight = _sectioned(synapse, choice.run_length, choice.runs)
     groups, outputs, sections, runs, length = weight.shape
-    tiles = -(-outputs // micro_products.OUTPUTS)
+    in_tiles, in_steps = choice.kind in TILE_KINDS, choice.kind == "step_tiles"
+    wide = micro_products.OUTPUTS if in_tiles else micro_products.outputs_together(outputs)
+    tiles = -(-outputs // wide)
     kind, together = LAYOUTS[choice.kind]
-    full = np.zeros((groups, tiles * micro_products.OUTPUTS, sections, runs, length), kind)
+    full = np.zeros((groups, tiles * wide, sections, runs, length), kind)
     full[:, :outputs] = weight
     # -> (groups, tiles, sections, runs, input groups, outputs, inputs)
-    grouped = full.reshape(
-        groups, tiles, micro_products.OUTPUTS, sections, runs, length // together, together
-    )
+    grouped = full.reshape(groups, tiles, wide, sections, runs, length // together, together)
     grouped = grouped.transpose(0, 1, 3, 4, 5, 2, 6)
     laid = aligned(np.ascontiguousarray(grouped))
     offset, lanes = (max(0, -source.low), micro_products.BYTE_LANES) if choice.kind == "bytes" else (0, 1)
@@ -201,14 +201,13 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
     places = aligned(
         np.array(
             [
-                (group * synapse.inputs * size, (group * outputs + tile * micro_products.OUTPUTS) * 4)
+                (group * synapse.inputs * size, (group * outputs + tile * wide) * 4)
                 for group in range(groups)
                 for tile in range(tiles)
             ],
             np.int64,
         )
     )
-    in_tiles, in_steps = choice.kind in TILE_KINDS, choice.kind == "step_tiles"
     pixels = (micro_tiles if in_tiles else micro_products).pixels_together(synapse.width)
     # Blocks of some steps of a short row reach one pixel beyond it.
     rounded = synapse.width + 1 if in_steps else -(-synapse.width // pixels) * pixels
@@ -228,14 +227,15 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             offsets.append((place + whole * pixel) * steps + part)
     offsets += [0] * (sections * runs - len(offsets))
     addresses = aligned(np.array(offsets, np.int64))
-    zeros = aligned(np.zeros(micro_products.OUTPUTS, np.int32))
+    zeros = aligned(np.zeros(wide, np.int32))
     sizes = aligned(np.zeros(0, np.uint8))
     if in_tiles:
         rows = _tile_rows(synapse.width) if in_steps else [pixels]
         sizes = aligned(np.stack([micro_tiles.configuration(each, length) for each in rows]))
         routines = tile_fields(choice.kind) | {"tile_sizes": sizes.ctypes.data}
     else:
-        routines = product_fields(channels=False) | {"multiply": multiplying(choice.kind, pixels).address}
+        multiply = multiplying(choice.kind, pixels, wide)
+        routines = product_fields(channels=False) | {"multiply": multiply.address}
     return Packed(
         common_fields(synapse, choice.kind)
         | {
@@ -245,6 +245,7 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             "sections": sections,
             "section_bytes": laid.strides[2],
             "pixels": pixels,
+            "outputs": wide,
             **routines,
             "runs": addresses.ctypes.data,
             "run_count": runs,
@@ -253,7 +254,7 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             "offset": offset,
             "padded_row": row,
             "padded_pixel": pixel,
-            "complete": int(groups == 1 and tiles * micro_products.OUTPUTS == synapse.padded),
+            "complete": int(groups == 1 and tiles * wide == synapse.padded),
             "zeros": zeros.ctypes.data,
         },
         kept=[laid, starts, places, addresses, zeros, sizes],
