@@ -21,6 +21,10 @@ from snnc.errors import InputError, InternalError, UsageError
 from snnc.ir import snn
 from snnc.ir.text import print_exact
 from snnc.metrics.task import Task
+from snnc.numerics.quantisation import few_bit_layers
+from snnc.numerics.weight_grid import bits_of
+from snnc.passes import PASSES
+from snnc.pipeline import Pipeline
 from snnc.report.origin import prepared_source
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
@@ -77,6 +81,33 @@ def test_tuning_lowers_the_error_on_rows_held_back(whole: tuple[Tuning, Path]) -
         assert kept.equal_rows == 60
     with pytest.raises(UsageError, match="T = 2, T = 1: choose one"):
         _ = tuning.artefact
+
+
+@pytest.mark.parametrize("option", ["compensate.bits", "quantise-weights.bits"])
+def test_weights_of_few_bits_are_learned(material: Material, option: str) -> None:
+    """They are what is trained, so that the module and the artefact agree; the closed form has as few."""
+    passes = Pipeline.parse(
+        "fold-batchnorm,exact-max-pool,rectify-linear,clip-activations{levels=15,floor=true},lower,"
+        "multi-threshold,init-membrane,compensate,quantise-weights",
+        PASSES,
+    )
+    if option != "compensate.bits":
+        passes = passes.without("compensate")
+    given = Options(1, None, pipeline=passes, settings={option: "3"}, threads=1)
+    tuning = run(material, labels=material.y, timesteps=1, options=given)
+    kept = tuning.results[1]
+    assert kept.tuned is not None
+    assert kept.equal_rows == 60
+    graph = tuning.artefact.graph
+    (layer,) = few_bit_layers(graph)
+    node = graph[layer]
+    assert isinstance(node, snn.Convolution)
+    assert bits_of(node.weight) == 3
+    assert tuning.artefact.metadata.records[-1]["pass"] == "quantise-weights{bits=3}"
+    if kept.is_tuned:
+        assert "quantise-weights{bits=3}" in tuning.artefact.metadata.pipeline
+        (record,) = (each for each in tuning.artefact.metadata.records if each["pass"] == "tune")
+        assert record["recipe"]["rounded"] == pytest.approx(1 / 3)
 
 
 def test_the_artefact_tells_how_it_was_made(

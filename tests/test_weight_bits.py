@@ -20,7 +20,6 @@ from snnc.numerics.weight_grid import WeightGrid, bits_of
 from snnc.passes import PASSES
 from snnc.passes.quantise_weights import QuantiseWeights
 from snnc.pipeline import Pipeline, run_pipeline
-from snnc.training.lowering import parted
 from tests.ann_graphs import Builder, context, residual_network
 from tests.test_passes_snn import lowered
 
@@ -170,13 +169,6 @@ def test_inspection_tells_the_bits(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "int8, of which layers between populations take 4 bits" in capsys.readouterr().out
     assert main(["inspect", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["weight_bits"] == 4
-
-
-@pytest.mark.parametrize("option", ["compensate{bits=4}", "compensate,quantise-weights{bits=4}"])
-def test_tuning_learns_eight_bits_alone(option: str) -> None:
-    passes = f"{FRONT},{option}" + ("" if "quantise" in option else ",quantise-weights")
-    with pytest.raises(UsageError, match="tuning learns weights of 8 bits"):
-        parted(Pipeline.parse(passes, PASSES))
 
 
 def test_floats_have_no_bits() -> None:

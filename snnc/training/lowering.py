@@ -11,7 +11,6 @@ from snnc.errors import InternalError, UsageError
 from snnc.ir import ann
 from snnc.ir.graph import Graph
 from snnc.ir.snn import SnnGraph
-from snnc.numerics.weight_grid import WEIGHT_BITS
 from snnc.passes.compensate import Compensate
 from snnc.passes.quantise_weights import QuantiseWeights
 from snnc.pipeline import Context, PassRecord, Pipeline, run_pipeline
@@ -35,10 +34,13 @@ def parted(passes: Pipeline) -> tuple[Pipeline, Pipeline]:
         raise UsageError(
             f"tuning needs `{LOWER}` and `{QUANTISE}` in the pipeline; it has {', '.join(passes.names)}"
         )
-    if any(item.bits < WEIGHT_BITS for item in passes if isinstance(item, Compensate | QuantiseWeights)):
-        raise UsageError("tuning learns weights of 8 bits: leave bits of the passes out")
     at = passes.names.index(LOWER)
     return passes[:at], passes[at:]
+
+
+def weight_bits(passes: Pipeline) -> int:
+    """Return the bits of weights between populations, which `compensate` or `quantise-weights` has."""
+    return min(item.bits for item in passes if isinstance(item, Compensate | QuantiseWeights))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,12 @@ def fine_edges(passes: Pipeline) -> FineEdges:
 
 
 def without_changes(back: Pipeline) -> Pipeline:
-    """Return the passes behind the first stage without those that would change what it learned."""
+    """Return the passes behind the first stage without those that would change what it learned.
+
+    What a pass that is left out says of the bits of weights, `quantise-weights` does.
+    """
     kept = Pipeline(tuple(item for item in back if item.name not in CHANGING))
+    kept = kept.with_settings({f"{QUANTISE}.bits": str(weight_bits(back))})
     return kept.with_settings({"init-membrane.fraction": "0.5"}) if "init-membrane" in kept.names else kept
 
 

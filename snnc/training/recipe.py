@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from snnc.errors import UsageError
+from snnc.numerics.weight_grid import WEIGHT_BITS
 from snnc.training.sparsity_schedule import LEAST_STEPS
 
 LOSSES: Mapping[str, str] = {
@@ -72,7 +73,7 @@ class Recipe:
             image in turn), ``cutout``.
         fine_skip: whether identity branches get graded populations of more levels, where a preset has none.
         rounded: share of the time for the second stage, which trains the integers that are deployed; ``None``
-            for a tenth, and for a third where it finishes.
+            for a tenth, and for a third where it finishes, or weights have fewer than 8 bits.
         finish: how the second stage goes back through the steps of neurons that may send fewer spikes a step
             than they have levels; ``None`` for networks of one pass.
         held_back: share of the training rows that decide, at most ``MOST_HELD``.
@@ -248,9 +249,17 @@ class Recipe:
         whole = self.density is None and self.channels is None
         return replace(self, rate=self.rate / math.sqrt(levels)) if whole else self
 
-    def of_integers(self) -> Recipe:
-        """Return the recipe of the second stage: slow, but where most is still to be learned."""
-        alone = self.second_share == 1 or self.finish is not None
+    def for_bits(self, bits: int) -> Recipe:
+        """Return the recipe for weights of so many bits: few take longer, unless it says how long."""
+        return replace(self, rounded=FINISHED) if self.rounded is None and bits < WEIGHT_BITS else self
+
+    def of_integers(self, bits: int = WEIGHT_BITS) -> Recipe:
+        """Return the recipe of the second stage: slow, but where most is still to be learned.
+
+        Args:
+            bits: of weights; with few of them its steps must move weights by more.
+        """
+        alone = self.second_share == 1 or self.finish is not None or bits < WEIGHT_BITS
         return self if alone else replace(self, rate=min(self.rate, INTEGERS_RATE))
 
     def as_dict(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, classified, firing, largest_count, operations, populations
 from snnc.numerics.quantisation import quantise_all
+from snnc.numerics.weight_grid import WEIGHT_BITS
 from snnc.training.ann_network import factor
 from snnc.training.operators import (
     Run,
@@ -102,15 +103,17 @@ class SpikingNetwork(Parameters):
 
     Attributes:
         one_pass: whether it is one pass over counts, which no order of spikes may change.
+        bits: of the weights between populations.
     """
 
     one_pass: ClassVar[bool] = True
 
-    def __init__(self, graph: snn.SnnGraph) -> None:
+    def __init__(self, graph: snn.SnnGraph, bits: int = WEIGHT_BITS) -> None:
         """Make the module, and quantise the network once.
 
         Args:
             graph: the network, lowered and with its neurons, before `quantise-weights`.
+            bits: of the weights between populations, as that pass takes them.
 
         Raises:
             UsageError: its counts depend on the order of spikes, or it is quantised already.
@@ -143,6 +146,7 @@ class SpikingNetwork(Parameters):
                 case _:
                     pass
         self.integers: dict[tuple[str, str], _Rounded] = {}
+        self.bits = bits
         self.quantised = graph
         self.quantise()
 
@@ -199,7 +203,7 @@ class SpikingNetwork(Parameters):
     def quantise(self) -> None:
         """Let the compiler quantise the network that the parameters make, for the next batches."""
         given = self.graph()
-        self.quantised = quantise_all(given)
+        self.quantised = quantise_all(given, self.bits)
         for node in given:
             made = self.quantised[node.name]
             match made:

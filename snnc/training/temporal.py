@@ -42,6 +42,7 @@ from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, firing, operations
+from snnc.numerics.weight_grid import WEIGHT_BITS
 from snnc.training import fused_spikes
 from snnc.training.fused_spikes import Rule
 from snnc.training.operators import Run, per_channel
@@ -133,12 +134,13 @@ class TemporalNetwork(SpikingNetwork):
 
     one_pass = False
 
-    def __init__(self, graph: snn.SnnGraph, method: str) -> None:
+    def __init__(self, graph: snn.SnnGraph, method: str, bits: int = WEIGHT_BITS) -> None:
         """Make the module.
 
         Args:
             graph: as for :class:`SpikingNetwork`.
             method: of :data:`METHODS`.
+            bits: as for :class:`SpikingNetwork`.
 
         Raises:
             UsageError: it runs layer by layer, or takes steps to settle.
@@ -149,7 +151,7 @@ class TemporalNetwork(SpikingNetwork):
             raise UsageError(
                 "a finishing stage is for networks whose spikes arrive step by step, without steps to settle"
             )
-        super().__init__(graph)
+        super().__init__(graph, bits)
         self.method = method
 
     def forward(

@@ -35,7 +35,9 @@ from snnc.ir.batch import Batch, joined
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task
+from snnc.numerics.weight_grid import WEIGHT_BITS
 from snnc.passes import PASSES
+from snnc.passes.quantise_weights import QuantiseWeights
 from snnc.pipeline import Context, PassRecord, Pipeline, run_pipeline
 from snnc.report.fed import spiking_layers
 from snnc.source.calibration import Calibration
@@ -60,6 +62,7 @@ from snnc.training.lowering import (
     fine_edges,
     parted,
     spiking,
+    weight_bits,
     without_changes,
 )
 from snnc.training.memory import fitting, within_memory
@@ -109,6 +112,7 @@ class Tuner:
     _untrained: str = ""
     _diverged: list[str] = field(default_factory=list)
     _groups: ChannelGroups | None = None
+    _bits: int = WEIGHT_BITS
 
     def __call__(self, passes: Pipeline, graph: ann.AnnGraph, context: Context) -> Tuned:
         """Make a network for ``context.timesteps``.
@@ -129,7 +133,8 @@ class Tuner:
             raise UsageError("the passes in front of `lower` leave no source network: nothing can be tuned")
         kept_context = replace(context, diagnostics=[], findings={})
         closed, closed_records = run_pipeline(back, clipped, kept_context)
-        made = without_changes(back)
+        made, self._bits = without_changes(back), weight_bits(back)
+        self.recipe = self.recipe.for_bits(self._bits)
         given, coarse = clipped, dict[str, str]()
         if FINE in made.names:
             given, coarse = with_fine(clipped, fine_edges(made), context)
@@ -271,11 +276,15 @@ class Tuner:
             cache=self._cached(clipped),
         )
 
+    def _quantising(self) -> Pipeline:
+        """Return the pass that makes the integers that are deployed."""
+        return Pipeline((QuantiseWeights(self._bits),))
+
     def _integers(self, lowered: SnnGraph) -> SpikingNetwork:
         """Return what the second stage trains."""
         if self.recipe.finish is None:
-            return SpikingNetwork(lowered)
-        return TemporalNetwork(lowered, self.recipe.finish)
+            return SpikingNetwork(lowered, self._bits)
+        return TemporalNetwork(lowered, self.recipe.finish, self._bits)
 
     def _suited(self, graph: ann.AnnGraph) -> Recipe:
         """Refuse changes of images where there are none."""
@@ -379,14 +388,13 @@ class Tuner:
         if steps:
             self._run(
                 f"T = {T}, {self.recipe.finish or 'integers'}",
-                Learner(network, self.recipe.of_integers()),
+                Learner(network, self.recipe.of_integers(self._bits)),
                 lesson,
                 steps,
                 f"T{T}.integers.pt",
             )
         try:
-            last = Pipeline.parse(QUANTISE, PASSES)
-            made, quantised = run_pipeline(last, network.graph(), context)
+            made, quantised = run_pipeline(self._quantising(), network.graph(), context)
         except UsageError as error:
             return None, (*records, *records[:1]), None, f"the tuned network cannot be deployed: {error}", 0
         graph = spiking(made)
@@ -397,7 +405,7 @@ class Tuner:
         self, lesson: Lesson, lowered: SnnGraph, records: tuple[PassRecord, ...], context: Context
     ) -> tuple[SnnGraph | None, tuple[PassRecord, ...], Measure | None, str, int]:
         """Return a network whose integers are not trained: no module computes them to compare with."""
-        made, quantised = run_pipeline(Pipeline.parse(QUANTISE, PASSES), lowered, context)
+        made, quantised = run_pipeline(self._quantising(), lowered, context)
         graph = spiking(made)
         return graph, (*records, *quantised), lesson.judge.simulated(graph, context.simulator), "", 0
 
