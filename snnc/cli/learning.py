@@ -136,12 +136,8 @@ def learning_options(
             default=rounded,
             metavar="SHARE",
             help="Share of the time in which the integers that are written are trained; "
-            + (
-                "a tenth, and a third with --finish or weights of few bits"
-                if rounded is None
-                else f"{rounded:.2g}"
-            )
-            + ", by default.",
+            + ("a tenth, and a third with --finish or few bits," if rounded is None else f"{rounded:.2g}")
+            + " by default.",
         ),
         click.option(
             "--held-back",
