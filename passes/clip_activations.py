@@ -38,57 +38,28 @@ from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
-import numpy as np
-
 from snnc.compensation.level_choice import Rung, choose_levels, rungs, spikes, stretched
+from snnc.compensation.level_fitter import LevelFitter
 from snnc.compensation.limits import Limiter
-from snnc.compensation.reader_weights import is_answer, squared_weights
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
 from snnc.cores import available_cores
-from snnc.diagnostics import COARSE_SOFTMAX, UNSEEN_RANGE, Diagnostic
-from snnc.errors import InternalError, UsageError
+from snnc.errors import UsageError
 from snnc.ir.ann import (
     Activation,
     AnnGraph,
     AnnNode,
-    InnerSoftmax,
     Levelled,
     Pointwise,
-    Product,
     Relu,
 )
-from snnc.ir.count_paths import COUNT_FUNCTIONS, sharing_one_unit, softmax_of
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
-from snnc.ir.problems import MOST_BREAKPOINTS
-from snnc.numerics.channel_steps import steps_of_product
-from snnc.numerics.softmax_levels import (
-    TOLERATED,
-    argument_levels,
-    is_argument,
-    masks_within_reach,
-    may_mask,
-    rows_enough,
-    with_argument_levels,
-    with_softmax_levels,
-)
-from snnc.numerics.step_functions import Measured, carried, with_levels_of
 from snnc.numerics.thresholds import Method
 from snnc.pipeline import MANY, Context, require
 from snnc.source.calibration import ActivationSample
 
-Fitted = dict[tuple[object, ...], list[Levelled]]
-"""Activations with levels, by the span and what was measured of them."""
-
 SAMPLES_PER_CHANNEL = 20_000
 """Positions looked at in each channel; more moves no threshold by more than its rounding."""
-
-FINER = 4
-"""By how many times the levels of functions of counts are finer than those of neurons: they have no
-thresholds, so that finer levels cost nothing but the payload of their spikes."""
-
-FINEST = 1023
-"""Most levels of functions of counts, where those of neurons are fewer."""
 
 LAYER_SAMPLES = 2_000_000
 """Positions looked at in a whole layer, which bounds the memory of wide layers."""
@@ -263,145 +234,24 @@ class ClipActivations:
     ) -> dict[str, AnnNode]:
         """Return some activations clipped, by name; of every rectifier there are its limits, in order."""
         clipped: dict[str, AnnNode] = {}
-        span = levels * context.timesteps
-        fitted: Fitted = {}
-        shared = {name: group for group in sharing_one_unit(graph) for name in group}
-        for node in activations:
-            if isinstance(node, Levelled):
-                if node.name not in clipped:
-                    together = sorted(shared.get(node.name, {node.name}))
-                    if found := self._of_softmax(graph, together, samples, span, context):
-                        clipped |= found
-                        continue
-                    if isinstance(node, Product) and node.name not in shared:
-                        unit = steps_of_product(graph, clipped, node)
-                        clipped[node.name] = self._product(node, unit, samples[node.name], levels, context)
-                        continue
-                    common = node.name in shared or self.granularity is Granularity.LAYER
-                    clipped |= self._levelled(
-                        graph, together, samples, levels, context, fitted, common=common
-                    )
-                continue
-            clipped[node.name] = node.with_(**{"floor": None, **next(limits)}, levels=levels)
-        return clipped
-
-    def _of_softmax(
-        self,
-        graph: AnnGraph,
-        names: Sequence[str],
-        samples: Mapping[str, ActivationSample],
-        span: int,
-        context: Context,
-    ) -> dict[str, AnnNode]:
-        """Return what a softmax alone reads, or is, with levels of its own; nothing where others share them.
-
-        What masks arguments is brought within the reach of integers, too.
-        """
-        nodes = [graph[name] for name in names]
-        (first, *others) = nodes
-        if isinstance(first, InnerSoftmax) and not others:
-            made = with_softmax_levels(first, span)
-            return {first.name: made.with_(levels=-(-made.highest // context.timesteps))}
-        softmax = softmax_of(graph, names)
-        arguments = [node for node in nodes if is_argument(node)]
-        if softmax is None or len(arguments) < len(nodes):
-            return {}
-        span = min(span, MOST_BREAKPOINTS)
-        rows = context.calibration.subset(slice(rows_enough(softmax.shape)))
-        levels = argument_levels(rows.values(graph, softmax.inputs[0]), softmax.axis + 1, span)
-        if levels.error > TOLERATED:
-            context.diagnostics.append(_coarse(softmax, levels.error, span))
-        clipped: dict[str, AnnNode] = {}
-        for node in arguments:
-            sample = samples[node.name]
-            made = with_argument_levels(node, levels, span, sample.minimum, sample.maximum)
-            clipped[node.name] = made.with_(levels=-(-span // context.timesteps))
-            if may_mask(graph, node):
-                clipped |= masks_within_reach(graph, node, levels, rows.values(graph, node.inputs[0]))
-        return clipped
-
-    def _product(
-        self, node: Product, unit: FloatArray, sample: ActivationSample, levels: int, context: Context
-    ) -> Levelled:
-        """Return a product with steps that are in proportion to those of its factors, channel by channel.
-
-        Args:
-            node: the product.
-            unit: (channels,), what a product of two counts of 1 stands for.
-            sample: of its values.
-            levels: M.
-            context: of the conversion.
-        """
-        whole = replace(
-            sample,
-            values=sample.values / unit[:, None],
-            maximum=sample.maximum / unit,
-            minimum=sample.minimum / unit,
+        per_layer = self.granularity is Granularity.LAYER
+        fitter = LevelFitter(
+            graph,
+            samples,
+            levels,
+            context.timesteps,
+            context.calibration,
+            context.diagnostics,
+            self.method,
+            per_layer,
+            self.percentile,
         )
-        reach = self._finer(levels, context)
-        measured = [Measured(node, whole.values, whole.minimum, whole.maximum, whole.rows)]
-        (found,) = carried(measured, reach, common=True, method=self.method, percentile=self.percentile)
-        if found.step is None:
-            raise InternalError(f"{node.name!r} got no levels")
-        most = -(-max(found.highest, -found.lowest) // context.timesteps)
-        return found.with_(step=(found.step * unit).astype(np.float32), levels=max(levels, most))
-
-    def _finer(self, levels: int, context: Context) -> int:
-        """Return the largest count of a function of counts."""
-        reach = levels * context.timesteps
-        return max(reach, min(FINER * reach, FINEST))
-
-    def _levelled(
-        self,
-        graph: AnnGraph,
-        names: Sequence[str],
-        samples: Mapping[str, ActivationSample],
-        levels: int,
-        context: Context,
-        fitted: Fitted,
-        *,
-        common: bool,
-    ) -> dict[str, Levelled]:
-        """Return activations that share one unit with levels, by name; ``common`` if all channels do, too.
-
-        What was measured like those in ``fitted`` gets their levels; the others are added there.
-        """
-        nodes = [node for node in (graph[name] for name in names) if isinstance(node, Levelled)]
-        measured = []
-        for node in nodes:
-            sample = samples[node.name]
-            values = sample.values
-            if isinstance(node, Pointwise):
-                values = node.function(values)
-                context.calibration.require_finite(graph, node, values)
-                if values.min() == values.max():
-                    context.diagnostics.append(_unseen(node, float(values.flat[0])))
-            if (read := graph.seen_as(node.name)) != node.name:
-                values = samples[read].values
-            measured.append(
-                Measured(
-                    node,
-                    values,
-                    sample.minimum,
-                    sample.maximum,
-                    sample.rows,
-                    squared_weights(graph, node.name),
-                    is_answer(graph, node.name),
-                )
-            )
-        reach = levels * context.timesteps
-        if all(isinstance(node, COUNT_FUNCTIONS) for node in nodes):
-            reach = self._finer(levels, context)
-        if not context.calibration.is_real:
-            reach = 1
-        key = (reach, common, *(each.key for each in measured))
-        if key not in fitted:
-            fitted[key] = carried(
-                measured, reach, common=common, method=self.method, percentile=self.percentile
-            )
-        found = [with_levels_of(node, other) for node, other in zip(nodes, fitted[key], strict=True)]
-        most = -(-max(found[0].highest, -found[0].lowest) // context.timesteps)
-        return {node.name: node.with_(levels=max(levels, most)) for node in found}
+        for node in activations:
+            if not isinstance(node, Levelled):
+                clipped[node.name] = node.with_(**{"floor": None, **next(limits)}, levels=levels)
+            elif node.name not in clipped:
+                clipped |= fitter.levelled(node, clipped)
+        return clipped
 
 
 def _measured(graph: AnnGraph, node: Activation) -> str:
@@ -418,24 +268,3 @@ def _measured(graph: AnnGraph, node: Activation) -> str:
 def _is_unlimited(node: Relu) -> bool:
     """Return whether a rectifier has no limit in the source, which its clip would have to keep to."""
     return node.ceiling is None and node.scale is None
-
-
-def _coarse(node: InnerSoftmax, error: float, span: int) -> Diagnostic:
-    """Say that a softmax is far from the source's, because its arguments need more levels."""
-    return Diagnostic(
-        COARSE_SOFTMAX,
-        f"with {span} levels of its arguments the softmax errs by {error:.0%} of its power on the "
-        "calibration rows",
-        node.origin or node.name,
-        "give it more levels (`clip-activations.levels`), more steps, or leave it to the host",
-    )
-
-
-def _unseen(node: Levelled, value: float) -> Diagnostic:
-    """Say that nothing is known of an activation's range."""
-    return Diagnostic(
-        UNSEEN_RANGE,
-        f"it is {value:g} on all calibration rows, so that its levels are guessed",
-        node.origin or node.name,
-        "give calibration rows of all kinds that the network will receive",
-    )
