@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +19,9 @@ from snnc.budget.search import learned, search
 from snnc.budget.trials import Trials
 from snnc.cli import main
 from snnc.compiler import Options
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UsageError
-from snnc.passes import PASSES
+from snnc.passes import PASSES, PRESETS
 from snnc.passes.compensate import Compensate
 from snnc.pipeline import Pipeline
 from snnc.search.journal import Journal
@@ -99,14 +102,15 @@ def test_candidates_keep_to_what_is_known_and_are_real_pipelines() -> None:
 
 
 def run(
-    budget: Budget, measured: dict[str, Point], **options: Any
+    budget: Budget, measured: Mapping[str, Point | None], **options: Any
 ) -> tuple[Any, list[tuple[str, int | None]]]:
     """Search among made-up candidates; by label what they measure, ``LABEL, learned thresholds`` too."""
     asked: list[tuple[str, int | None]] = []
 
-    def measure(candidate: Candidate, rows: int | None) -> Point:
+    def measure(candidate: Candidate, rows: int | None) -> Point | None:
         asked.append((candidate.label, rows))
-        return replace(measured[candidate.label], label=candidate.label, rows=rows or 1000)
+        found = measured[candidate.label]
+        return None if found is None else replace(found, label=candidate.label, rows=rows or 1000)
 
     tried = [
         Candidate(2, Pipeline.of(Compensate(ridge=number + 1)), label, 2, "signed")
@@ -123,6 +127,34 @@ def test_where_few_rows_are_all_rows_nothing_is_measured_twice() -> None:
     assert asked == [("a", None), ("b", None)]
     assert len(outcome.points) == len(outcome.front) == 2
     assert pareto([point(), point()]) == (point(),)
+
+
+def test_what_cannot_be_made_is_left_out(tmp_path: Path) -> None:
+    """A limit of its passes may be out of reach for this network, or on all rows alone."""
+    measured: dict[str, Point | None] = {"a": None, "b": point(drop=0.7, synops=0.9), "c": point(drop=3.0)}
+    journal = tmp_path / "journal"
+    outcome, asked = run(Budget(drop=1.0), measured, journal=Journal(journal, "x"))
+    assert outcome.chosen[0].label == "b"
+    assert [each.label for each in outcome.points] == ["b", "c", "b"]
+    assert ("a", None) not in asked
+    again, asked = run(Budget(drop=1.0), measured, journal=Journal(journal, "x"))
+    assert asked == []
+    assert again == outcome
+    never: dict[str, Point | None] = {"a": point(synops=0.8, drop=0.5)}
+    never |= dict.fromkeys(("a, learned thresholds", "a, channels pruned"))
+    outcome, asked = run(Budget(synops=0.3, drop=1.0), never)
+    assert outcome.chosen is None
+    assert outcome.nearest.label == "a"
+    assert asked[-1] == ("a, channels pruned", None)
+
+
+def test_a_trial_tells_what_cannot_be_made(files: Files) -> None:
+    rows = np.load(files.calibration)["x"]
+    preprocessing = Preprocessing.from_dict(quadrants.PREPROCESSING)
+    source: Any = None  # no answers are needed where nothing is made
+    trials = Trials(str(files.model), rows, rows, None, source, Options(threads=1), preprocessing, {})
+    pipeline = PRESETS["balanced"].pipeline.with_option("clip-activations", operations=1e-6)
+    assert trials.point(Candidate(4, pipeline, "sparse", 4, "signed"), None) is None
 
 
 def test_with_a_limit_on_the_drop_the_fewest_operations_win() -> None:

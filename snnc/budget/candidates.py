@@ -18,6 +18,9 @@ from snnc.pipeline import Pipeline
 STEPS = (1, 2, 4, 8, 16)
 """Numbers of time steps that are tried."""
 
+MIXED = 0.5
+"""Operations to which steps are mixed by layer, relative to all steps in all layers."""
+
 LEVELS = (3, 7, 15)
 """Levels of one spike that are tried."""
 
@@ -122,6 +125,9 @@ def _at(timesteps: int) -> Iterable[Candidate]:
         barrier = binary.with_option("set-schedule", kind=Schedule.LAYERWISE)
         yield Candidate(T, barrier, f"binary-only, layerwise, T={T}", 2 * T, "binary")
     yield Candidate(T, balanced, f"balanced, T={T}", T, signed)
+    if T > 2:
+        mixed = balanced.with_option("clip-activations", operations=MIXED)
+        yield Candidate(T, mixed, f"balanced, steps mixed by layer, T={T}", T, signed)
     if 1 < T <= 8:
         one = balanced.with_option("dual-threshold", spikes_per_step=1)
         for K in (1, 2):
@@ -130,12 +136,16 @@ def _at(timesteps: int) -> Iterable[Candidate]:
     if T <= 8:
         two = low_latency.without("fine-skip")
         yield Candidate(T, two, f"two levels, T={T}", T, "levels:2")
-        mixed = balanced.with_option("clip-activations", levels=2, share=0.5)
-        yield Candidate(T, mixed, f"balanced, two levels in sensitive layers, T={T}", T, "signed+levels:2")
+        some = balanced.with_option("clip-activations", levels=2, share=0.5)
+        yield Candidate(T, some, f"balanced, two levels in sensitive layers, T={T}", T, "signed+levels:2")
         per_step = -(-15 // T)
         levels = 2 ** per_step.bit_length() - 1
         fine = balanced.with_pass(FineSkip(), before="init-membrane")
         yield Candidate(T, fine, f"balanced with fine skip, T={T}", T, f"signed+levels:{levels}")
+        if T > 2:
+            few = fine.with_option("clip-activations", operations=MIXED)
+            label = f"balanced with fine skip, steps mixed by layer, T={T}"
+            yield Candidate(T, few, label, T, f"signed+levels:{levels}")
         yield Candidate(T, low_latency, f"low-latency, T={T}", T, f"levels:2+levels:{levels}")
     if T <= 2:
         plain = binary.with_pass(MultiThreshold(), after="lower")

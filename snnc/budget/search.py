@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +10,6 @@ from snnc.analysis.front import Point, pareto
 from snnc.budget.candidates import Budget, Candidate
 from snnc.budget.trials import SEARCH_ROWS
 from snnc.compiler import LEARNING
-from snnc.errors import GateError
 from snnc.passes.learn_thresholds import LearnThresholds
 from snnc.passes.prune_channels import PruneChannels
 from snnc.progress import Progress, Silent
@@ -26,8 +24,8 @@ PRUNED_TO = 0.95
 ACTIVITY = 1.0
 """Price of operations, in nats for those of the first network, where they are what is missing."""
 
-Measure = Callable[[Candidate, int | None], Point]
-"""Makes a candidate with so many rows (all for ``None``) and measures it."""
+Measure = Callable[[Candidate, int | None], Point | None]
+"""Makes a candidate with so many rows (all for ``None``) and measures it; ``None`` if it cannot be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def search(
     sparing: bool = False,
     few: int | None = SEARCH_ROWS,
     progress: Progress | None = None,
-    ahead: Callable[[Sequence[Candidate], int | None], Iterable[Point]] | None = None,
+    ahead: Callable[[Sequence[Candidate], int | None], Iterable[Point | None]] | None = None,
 ) -> Outcome:
     """Measure candidates on few rows, then make the best of them with all rows.
 
@@ -93,24 +91,26 @@ def search(
     def key_of(candidate: Candidate, rows: int | None) -> str:
         return f"{candidate.timesteps}|{candidate.pipeline.text}|{rows or 'all'}"
 
-    elsewhere: Iterator[Point] = iter(())
+    elsewhere: Iterator[Point | None] = iter(())
     left: list[Candidate] = []
     if ahead is not None:
         left = [candidate for candidate in tried if key_of(candidate, few) not in journal]
         elsewhere = iter(ahead(tuple(left), few))
 
-    def made(candidate: Candidate, rows: int | None) -> Point:
+    def made(candidate: Candidate, rows: int | None) -> Point | None:
         if left and left[0] == candidate and rows == few:
             left.pop(0)
             return next(elsewhere)
         return measure(candidate, rows)
 
-    def measured(candidate: Candidate, rows: int | None) -> Point:
+    def measured(candidate: Candidate, rows: int | None) -> Point | None:
         value = journal.value(key_of(candidate, rows), lambda: _as_dict(made(candidate, rows)))
+        if value is None:
+            return None
         return Point(**{**value, "metrics": tuple((name, float(least)) for name, least in value["metrics"])})
 
     bar = (progress or Silent()).track(tried, len(tried), "trying conversions")
-    points = {candidate: measured(candidate, few) for candidate in bar}
+    points = {candidate: point for candidate in bar if (point := measured(candidate, few)) is not None}
 
     def rank(item: tuple[Candidate, Point]) -> tuple[float, float, float]:
         point = item[1]
@@ -122,7 +122,9 @@ def search(
     chosen: tuple[Candidate, Point] | None = None
     # More rows make a network better, so those that missed the budget by little have a chance.
     for candidate, _ in ranked[:FINALISTS]:
-        finished.append((candidate, measured(candidate, None)))
+        if (whole := measured(candidate, None)) is None:
+            continue
+        finished.append((candidate, whole))
         if budget.excess(finished[-1][1]) == 0:
             chosen = finished[-1]
             break
@@ -130,14 +132,16 @@ def search(
         candidate, point = chosen or min(finished, key=rank)
         dear = sparing or (budget.synops is not None and point.synops > budget.synops)
         last = learned(candidate, ACTIVITY if dear else 0.0)
-        finished.append((last, measured(last, None)))
+        if (whole := measured(last, None)) is not None:
+            finished.append((last, whole))
         if budget.excess(finished[-1][1]) == 0 and (chosen is None or rank(finished[-1]) < rank(chosen)):
             chosen = finished[-1]
     if chosen is None and budget.synops is not None:
         able = [each for each, point in finished if _prunable(each, point, budget)]
         smaller = [pruned(candidate, budget.synops) for candidate in able[:1]]
-        with suppress(GateError):  # not even one channel a layer is few enough
-            finished += [(candidate, measured(candidate, None)) for candidate in smaller]
+        wholes = [(candidate, measured(candidate, None)) for candidate in smaller]
+        # Even one channel a layer can be too many.
+        finished += [(candidate, whole) for candidate, whole in wholes if whole is not None]
         if budget.excess(finished[-1][1]) == 0:
             chosen = finished[-1]
     # Where few rows are all rows, the second measurement is the first.
@@ -151,5 +155,5 @@ def _prunable(candidate: Candidate, point: Point, budget: Budget) -> bool:
     return "compensate" in candidate.pipeline.names and budget.excess(replace(point, synops=0.0)) == 0
 
 
-def _as_dict(point: Point) -> dict[str, Any]:
-    return {name: getattr(point, name) for name in Point.__dataclass_fields__}
+def _as_dict(point: Point | None) -> dict[str, Any] | None:
+    return None if point is None else {name: getattr(point, name) for name in Point.__dataclass_fields__}

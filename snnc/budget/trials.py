@@ -16,7 +16,7 @@ from snnc.backends import load_simulator
 from snnc.budget.candidates import Candidate
 from snnc.compiler import Conversion, Options, convert
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import UnsupportedModelError
+from snnc.errors import GateError, UnsupportedModelError
 from snnc.ir.batch import Rows
 from snnc.metrics import Outputs, Task
 from snnc.metrics.outputs import Labels, metric_of
@@ -98,13 +98,16 @@ class Trials:
             self._made[candidate] = found
         return found
 
-    def point(self, candidate: Candidate, rows: int | None) -> Point:
-        """Convert with a candidate and measure it.
+    def point(self, candidate: Candidate, rows: int | None) -> Point | None:
+        """Convert with a candidate and measure it; ``None`` where a limit of its passes cannot be kept.
 
         Raises:
             UnsupportedModelError: the operations of the source network cannot be counted.
         """
-        artefact = self.made(candidate, rows).artefact
+        try:
+            artefact = self.made(candidate, rows).artefact
+        except GateError:
+            return None
         simulator = load_simulator("numba", self.options.threads)
         x, y = self.kept, self.labels
         wanted = list(self.metrics)

@@ -178,7 +178,7 @@ def convert_to_budget(
 
 def _ahead(
     workers: Workers, located: Located, trials: Trials
-) -> Callable[[Sequence[Candidate], int | None], Iterator[Point]]:
+) -> Callable[[Sequence[Candidate], int | None], Iterator[Point | None]]:
     """Return what measures candidates on workers."""
     from snnc.remote.files import shared_files, told_of_source
     from snnc.remote.trials import points_on
@@ -186,7 +186,7 @@ def _ahead(
     told = told_of_source(located.name, trials.preprocessing, trials.options.selection)
     files = shared_files(located.path)
 
-    def points(candidates: Sequence[Candidate], few: int | None) -> Iterator[Point]:
+    def points(candidates: Sequence[Candidate], few: int | None) -> Iterator[Point | None]:
         return points_on(workers, files, told, trials, candidates, few)
 
     return points

@@ -34,7 +34,7 @@ def points_on(
     trials: Trials,
     candidates: Sequence[Candidate],
     few: int | None,
-) -> Iterator[Point]:
+) -> Iterator[Point | None]:
     """Yield what candidates cost and lose, in their order, made and measured by workers.
 
     Args:
@@ -73,7 +73,9 @@ def points_on(
         return Task("trial", packed({**common, "candidate": own}, arrays), shared, candidate.label)
 
     for done in workers.results(map(task, candidates)):
-        point = done.values["point"]
+        if (point := done.values["point"]) is None:
+            yield None
+            continue
         metrics = tuple((str(name), float(value)) for name, value in point["metrics"])
         yield Point(**{**point, "metrics": metrics})
 
@@ -99,5 +101,8 @@ def tried(values: dict[str, Any], arrays: Arrays, blobs: Sequence[Blob]) -> Foun
         each=outputs,
         metrics=tuple(values["metrics"]),
     )
-    point = asdict(trials.point(candidate, len(trials.rows)))
+    found = trials.point(candidate, len(trials.rows))
+    if found is None:
+        return {"point": None}, {}
+    point = asdict(found)
     return {"point": {**point, "metrics": [list(each) for each in point["metrics"]]}}, {}
