@@ -15,10 +15,6 @@ BAND_STEPS = micro_tiles.STEPS
 """Steps that are worked on together."""
 
 
-NARROW = 1.6
-"""How many times as long a product takes where fewer outputs are multiplied together than could be."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rates:
     """What one core does.
@@ -27,11 +23,12 @@ class Rates:
         events: weights per nanosecond that events add.
         list_cost: nanoseconds per channel of an input pixel, for each sign and level.
         scatter_cost: nanoseconds per input pixel and output tile.
-        byte_products: weights per nanosecond that are multiplied as bytes.
+        byte_products: weights per nanosecond that are multiplied as bytes, where there are many outputs.
         word_products: the same of int16.
         float_products: the same of float32.
         tile_cost: nanoseconds of a product of two tiles, however few pixels are in one.
         firing_cost: nanoseconds of a neuron in a step.
+        narrow: how many times as long products take where fewer outputs are made together than could be.
     """
 
     events: float
@@ -42,12 +39,13 @@ class Rates:
     float_products: float
     tile_cost: float
     firing_cost: float
+    narrow: float = 1
 
 
 def rates_of(cpu: Cpu) -> Rates:
     """Return what was measured on a processor like this one, at the clock of its kind."""
     if cpu.name == "znver5":  # all of 512 bits at once
-        return Rates(200, 0.04, 12, 550, 275, 110, 7, 0.05)
+        return Rates(200, 0.04, 12, 550, 275, 110, 7, 0.05, narrow=1.6)
     if cpu.vbmi2:  # a Zen 4; tiles on a Sapphire Rapids
         return Rates(120, 0.08, 8, 220, 100, 58, 7, 0.33)
     if not cpu.avx2:  # a Zen 1, with the instructions that all x86-64 have: none multiplies bytes
@@ -90,5 +88,5 @@ def product_time(synapse: Synapse, choice: Products, steps: int) -> float:
         "words": RATES.word_products,
         "floats": RATES.float_products,
     }
-    longer = 1 if wide == max(micro_products.WIDTHS) else NARROW
+    longer = 1 if wide == max(micro_products.WIDTHS) else RATES.narrow
     return longer * pixels * outputs * inputs / rates[choice.kind]
