@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from snnc.compensation import level_fitter
 from snnc.compiler import Options, convert, examine
 from snnc.diagnostics import UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE
 from snnc.frontend import check_onnx, read_onnx, reader, region_reader
@@ -22,7 +23,6 @@ from snnc.ir import ann
 from snnc.ir.ann import Levelled
 from snnc.ir.batch import Batch
 from snnc.numerics.step_functions import Measured, carried
-from snnc.passes import clip_activations
 from snnc.simulation.ann_reference import run_ann
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.source.ann_session import to_onnx
@@ -270,7 +270,7 @@ def test_a_longer_sequence_takes_no_more_step_functions_in_a_trial(
             fitted.extend(each for each in measured if isinstance(each.node, ann.Pointwise))
             return carried(measured, *args, **settings)
 
-        monkeypatch.setattr(clip_activations, "carried", counting)
+        monkeypatch.setattr(level_fitter, "carried", counting)
         graph = read_onnx(saved(tmp_path, recurrent_network(kind, steps=steps))).graph
         assert len(graph.of_type(ann.Pointwise)) > steps
         require_lowering(graph, Options(preset="balanced", timesteps=4).passes(), 4)
